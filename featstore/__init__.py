@@ -1,0 +1,1 @@
+"""featstore: embeddings of images and texts, kept as features."""

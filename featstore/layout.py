@@ -1,0 +1,74 @@
+"""Where everything in a store lies. The only module that knows the names of folders and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from featstore.storage import Storage
+
+__all__ = ["Layout"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one store, each relative to the root of its ``storage``."""
+
+    storage: Storage
+
+    store: str = "store.json"
+
+    # models
+    def model(self, space_id: str, file: str) -> str:
+        return f"models/{space_id}/{file}"
+
+    def model_card(self, space_id: str) -> str:
+        return self.model(space_id, "card.json")
+
+    def reference(self, key: str) -> str:
+        return f"models/refs/{key}.json"
+
+    # tables
+    def table(self, name: str, space_id: str) -> str:
+        return f"features/{name}/{space_id}"
+
+    def run_files(self, name: str, space_id: str, run_id: str) -> str:
+        """The folder of a run's data files; Delta readers and vacuum pass over a leading ``_``."""
+        return f"{self.table(name, space_id)}/_runs/{run_id}"
+
+    def rejects(self, name: str) -> str:
+        return f"rejects/{name}"
+
+    def source(self, name: str) -> str:
+        return f"sources/{name}.json"
+
+    def scan_cache(self, name: str) -> str:
+        return f"cache/{name}/scan.parquet"
+
+    def checked_files(self) -> str:
+        """Which data files passed their checksums, by size, mtime and inode."""
+        return "cache/checked.json"
+
+    def previews(self, name: str) -> str:
+        return f"previews/{name}"
+
+    def published(self, name: str) -> str:
+        return f"published/{name}.json"
+
+    # runs
+    def run(self, run_id: str, file: str) -> str:
+        return f"runs/{run_id}/{file}"
+
+    def manifest(self, run_id: str) -> str:
+        return self.run(run_id, "manifest.json")
+
+    def plan(self, run_id: str) -> str:
+        return self.run(run_id, "plan.parquet")
+
+    def receipt(self, run_id: str, shard: int) -> str:
+        return self.run(run_id, f"shards/{shard:05d}.json")
+
+    def open_run(self, name: str, space_id: str) -> str:
+        return f"runs/open/{name}/{space_id}.json"
+
+    def lock(self, name: str) -> str:
+        return f"locks/{name}.lock"

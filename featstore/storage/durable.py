@@ -1,0 +1,82 @@
+"""Writing a local file so that a crash leaves the old one or the new one, never half of it.
+
+The order is always: write a temporary file beside the target, fsync it, rename it over the target,
+fsync the folder. ``object_store``'s local back end (0.13) renames without any fsync, so buckets use
+it and local files do not.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from featstore.errors import ConflictError, StorageError
+
+__all__ = ["TEMPORARY_SUFFIX", "make_folder", "replacing"]
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
+    """Opens a new file that takes ``path``'s place when the block ends without an error.
+
+    Args:
+        path: The file to write; missing folders above it are made.
+        create: Refuse to replace an existing file.
+
+    Yields:
+        A binary file, opened for writing.
+
+    Raises:
+        ConflictError: ``create`` was asked for and the file is there.
+        StorageError: The disk refused: full, read-only, denied, failing.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        make_folder(path.parent)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if create:
+                os.link(temporary, path)
+            else:
+                os.replace(temporary, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise ConflictError(f"{path} is there already; another writer made it first.") from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}.",
+            hint="Nothing was replaced. Free space or mend the permissions, then run the same command again.",
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, each one durable in its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with suppress(FileExistsError):
+        os.mkdir(folder)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder; its rename is durable with the volume
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,42 @@
+"""SHA-256 of contents: how items, files and functions get names that cannot lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from featstore.errors import NotFoundError, StorageError
+
+__all__ = ["of_bytes", "of_file", "of_json", "of_text"]
+
+
+def of_bytes(data: bytes | bytearray | memoryview) -> str:
+    """SHA-256 of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def of_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8; lone surrogates are hashed as they stand."""
+    return of_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in pieces.
+
+    Raises:
+        NotFoundError: There is no such file.
+        StorageError: It cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path} does not exist.") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def of_json(value: object) -> str:
+    """SHA-256 of a JSON value in canonical form: sorted keys, no blanks, UTF-8."""
+    return of_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
