@@ -41,15 +41,17 @@ class Layout:
     def source(self, name: str) -> str:
         return f"sources/{name}.json"
 
-    def scan_cache(self, name: str) -> str:
-        return f"cache/{name}/scan.parquet"
+    def scan_cache(self, name: str, source_key: str) -> str:
+        """The last scan of one of the table's sources; losing it costs a re-hash, nothing else."""
+        return f"cache/{name}/scan-{source_key}.parquet"
 
     def checked_files(self) -> str:
         """Which data files passed their checksums, by size, mtime and inode."""
         return "cache/checked.json"
 
-    def previews(self, name: str) -> str:
-        return f"previews/{name}"
+    def previews(self, name: str, file: str = "") -> str:
+        """Packs of thumbnails or text beginnings, one file a shard, keyed by content hash inside."""
+        return f"previews/{name}/{file}" if file else f"previews/{name}"
 
     def published(self, name: str) -> str:
         return f"published/{name}.json"

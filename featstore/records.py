@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "FORMAT_VERSION",
     "Artefact",
+    "Check",
     "CommitInfo",
+    "DoctorReport",
     "ExtractResult",
+    "Finding",
+    "GcReport",
     "ImagePreprocessing",
     "Manifest",
+    "Modality",
     "ModelCard",
     "OpenRun",
     "Parity",
+    "Reading",
     "Reference",
     "Reject",
     "SettingValue",
@@ -25,13 +32,16 @@ __all__ = [
     "SourceRecord",
     "StageSeconds",
     "StoreRecord",
+    "TableSummary",
     "TextPreprocessing",
+    "VerifyReport",
     "WeightsInfo",
 ]
 
 FORMAT_VERSION = 1
 
 Modality = Literal["image", "text"]
+Reading = dict[str, str | bool | list[str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,15 +168,18 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRecord:
-    """``sources/NAME.json``: what a table is kept in step with."""
+    """``sources/NAME.json``: what a table is kept in step with.
+
+    ``options`` say how the source is read; ``added`` holds those of each source that was put beside it.
+    """
 
     format_version: int = FORMAT_VERSION
     name: str
     modality: Modality
     uri: str
     kind: str
-    options: dict[str, str | bool | list[str] | None] = field(default_factory=dict)
-    added: tuple[str, ...] = ()
+    options: Reading = field(default_factory=dict)
+    added: dict[str, Reading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +290,7 @@ class Manifest:
 
     format_version: int = FORMAT_VERSION
     run_id: str
-    status: Literal["running", "committed", "nothing new", "refused", "failed", "interrupted"]
+    status: Literal["running", "committed", "failed", "interrupted", "superseded"]
     name: str
     space_id: str
     source: str
@@ -304,3 +317,83 @@ class CommitInfo:
     rows_removed: int
     files_added: int
     files_removed: int
+
+
+# ── looking and looking after ─────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSummary:
+    """One line of ``ls``, and the head of ``show``: a table at one version."""
+
+    table: str
+    space_id: str
+    version: int
+    items: int
+    dim: int
+    bytes: int
+    modality: Modality
+    model: str
+    source: str
+    rejects: int
+    updated_ts: str
+    columns: tuple[str, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that ``verify`` found wrong, or worth knowing."""
+
+    severity: Literal["error", "warning"]
+    code: str
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What ``verify`` looked at. ``ok`` is whether there is no finding of severity error."""
+
+    ok: bool
+    tables: int
+    files: int
+    bytes: int
+    rows: int
+    models: int
+    sampled: int
+    min_cosine: float | None
+    seconds: float
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcReport:
+    """What ``gc`` removed and rewrote, or with ``--dry-run`` would."""
+
+    dry_run: bool
+    tables: int
+    compacted_files: int
+    written_files: int
+    removed_files: int
+    removed_bytes: int
+    kept_versions: dict[str, list[int]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of ``doctor``."""
+
+    name: str
+    status: Literal["ok", "warning", "error"]
+    value: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """What ``doctor`` found out about this machine and store."""
+
+    ok: bool
+    checks: tuple[Check, ...]

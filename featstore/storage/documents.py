@@ -1,6 +1,6 @@
 """JSON documents: a frozen dataclass out, the same one back, and never a changed bit unnoticed.
 
-Each document carries ``sha256``, the digest of everything else in it, and a ``format_version``.
+Each document carries ``document_sha256``, the digest of everything else in it, and a ``format_version``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write(storage: Storage, path: str, record: DataclassInstance, *, create: boo
         StorageError: The disk refused.
     """
     body = to_json(record)
-    body["sha256"] = hashing.of_json(body)
+    body["document_sha256"] = hashing.of_json(body)
     text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
     storage.write(path, text.encode("utf-8", "surrogatepass"), create=create)
 
@@ -62,7 +62,7 @@ def read(storage: Storage, path: str, kind: type[Record]) -> Record:
             f"{where} has format {version}; this featstore reads up to {FORMAT_VERSION}.",
             hint="Upgrade featstore: pip install --upgrade featstore",
         )
-    if body.pop("sha256", None) != hashing.of_json(body):
+    if body.pop("document_sha256", None) != hashing.of_json(body):
         raise IntegrityError(
             f"{where} is damaged: its content does not match its own digest.",
             hint="Restore the file from a backup; featstore never edits it by hand and neither should you.",

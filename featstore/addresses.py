@@ -1,0 +1,69 @@
+"""The address grammar: ``NAME[@MODEL][:VERSION]``, the same wherever a table is named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from featstore.errors import NotFoundError, UsageError
+from featstore.layout import Layout
+
+__all__ = ["Address", "parse", "resolve"]
+
+_ADDRESS = re.compile(r"(?P<name>[^@:]+)(@(?P<model>[^:]+))?(:(?P<version>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A table as the user named it; ``model`` is any beginning of a ``space_id``."""
+
+    name: str
+    model: str | None = None
+    version: int | None = None
+
+
+def parse(text: str) -> Address:
+    """Takes an address apart.
+
+    Raises:
+        UsageError: It is not of the form ``NAME[@MODEL][:VERSION]``.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a table's address.", hint="Write NAME, NAME@MODEL or NAME@MODEL:VERSION.")
+    version = match["version"]
+    return Address(match["name"], match["model"], int(version) if version else None)
+
+
+def resolve(layout: Layout, address: Address) -> tuple[str, str]:
+    """Finds the one table that an address means.
+
+    Returns:
+        The table's name and ``space_id``.
+
+    Raises:
+        NotFoundError: There is no such table, or none in such a space.
+        UsageError: Several spaces fit.
+    """
+    names = layout.storage.folders("features")
+    if address.name not in names:
+        known = ", ".join(names) if names else "none yet"
+        raise NotFoundError(
+            f"there is no table '{address.name}' in {layout.storage.root} (tables: {known}).",
+            hint="Make one with: featstore extract SOURCE --model MODEL",
+        )
+    spaces = layout.storage.folders(f"features/{address.name}")
+    wanted = address.model
+    fitting = [s for s in spaces if wanted is None or s == wanted or s.startswith((f"{wanted}-", f"{wanted}."))]
+    if not fitting and wanted is not None:
+        fitting = [s for s in spaces if s.startswith(wanted.lower().replace(":", "-").replace("_", "-"))] or [
+            s for s in spaces if s.startswith(wanted)
+        ]
+    if not fitting:
+        raise NotFoundError(f"table '{address.name}' has no vectors of '{wanted}'; it has: {', '.join(spaces)}.")
+    if len(fitting) > 1:
+        raise UsageError(
+            f"'{address.name}' is embedded by several models: {', '.join(fitting)}.",
+            hint=f"Say which: {address.name}@{fitting[0]}",
+        )
+    return address.name, fitting[0]

@@ -1,0 +1,48 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from featstore.cli import look, lookafter, make, models
+from featstore.cli.options import Quiet, Verbose
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="featstore",
+    help="$ featstore extract photos/ --model efficientnet_lite0\n\n"
+    "Turns images and texts into vectors, once each, and keeps them as versioned tables.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from featstore import __version__
+
+        typer.echo(f"featstore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    pass
+
+
+make.register(app)
+look.register(app)
+lookafter.register(app)
+models.register(app)

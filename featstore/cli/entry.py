@@ -1,0 +1,94 @@
+"""Where a command begins and every error ends: a few lines on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import typer
+
+from featstore.cli import console, signals
+from featstore.cli.options import volume
+from featstore.errors import FeatstoreError
+
+__all__ = ["main"]
+
+# What a shell reports for a program that SIGPIPE ended.
+_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code.
+
+    Args:
+        arguments: What stands after ``featstore``. By default those of this process, which then is the
+            command's own: signals are handled, and it ends without waiting for what libraries left behind.
+    """
+    volume.verbose = volume.quiet = False
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file's name need not be text in any encoding
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        if arguments is None:
+            signals.install()
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BaseException as error:
+        code = _report(error)
+    if arguments is not None:
+        sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process with the code, whatever threads of the libraries are doing.
+
+    The interpreter's own way out stops such a thread within C++ code now and then, which aborts the
+    process: a finished command would end with SIGABRT instead of its exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from featstore.cli.app import app
+
+    returned = app(args=arguments, prog_name="featstore", standalone_mode=False)
+    return returned if isinstance(returned, int) else 0
+
+
+def _report(error: BaseException) -> int:
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        return _BROKEN_PIPE
+    interrupt = signals.received()
+    shown = interrupt if interrupt is not None else error
+    if volume.verbose:
+        console.complain("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(shown, FeatstoreError):
+        console.complain(f"error: {console.plain(shown.message)}")
+        if shown.hint:
+            console.complain(console.plain(shown.hint))
+        if volume.verbose:
+            for key, value in shown.context.items():
+                console.complain(f"  {key}: {console.plain(str(value))}")
+        return shown.exit_code
+    if isinstance(shown, typer.TyperException):
+        context = getattr(shown, "ctx", None)
+        command = context.command_path if context is not None else "featstore"
+        message = shown.format_message()
+        if not message:  # no command was named, and the help has been printed
+            return shown.exit_code
+        console.complain(f"error: {console.plain(message)}")
+        console.complain(f"See: {command} --help")
+        return shown.exit_code
+    if isinstance(shown, SystemExit):
+        return shown.code if isinstance(shown.code, int) else 1
+    console.complain(f"error: {type(shown).__name__}: {console.plain(str(shown))}")
+    console.complain("This is a bug in featstore; run again with -v for the traceback, and please report it.")
+    return 1

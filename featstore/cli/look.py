@@ -1,0 +1,231 @@
+"""Panel Look: ``ls`` and ``show``."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featstore.cli import console
+from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
+from featstore.cli.stores import existing
+from featstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from featstore.layout import Layout
+    from featstore.records import Manifest
+    from featstore.store import Table
+
+__all__ = ["register"]
+
+_RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the panel's commands."""
+    app.command("ls", rich_help_panel=LOOK, short_help="List the tables, or with 'runs' the runs.")(ls)
+    app.command(rich_help_panel=LOOK, short_help="Show a table or a run.")(show)
+
+
+class Listing(StrEnum):
+    """What ``ls`` can list."""
+
+    TABLES = "tables"
+    RUNS = "runs"
+
+
+def ls(
+    what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.TABLES,
+    store: StorePath = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """$ featstore ls
+
+    Lists the store's tables, or with 'runs' its newest runs.
+    """
+    opened = existing(store)
+    if what is Listing.RUNS:
+        runs = opened.runs()
+        if json:
+            console.emit(runs)
+            return
+        console.grid(
+            ("run", "status", "table", "started", "seen", "stored", "rejected", "seconds"),
+            ((r.run_id, r.status, r.name, _minute(r.started_ts), *_figures(r)) for r in runs),
+            right=("seen", "stored", "rejected", "seconds"),
+        )
+        return
+    tables = [table.summary() for table in opened.tables()]
+    if json:
+        console.emit(tables)
+        return
+    console.grid(
+        ("table", "space", "version", "items", "dim", "size", "rejects", "updated", "source"),
+        (
+            (t.table, t.space_id, t.version, f"{t.items:,}", t.dim, console.size(t.bytes), f"{t.rejects:,}",
+             _minute(t.updated_ts), t.source)
+            for t in tables
+        ),
+        right=("version", "items", "dim", "size", "rejects"),
+    )  # fmt: skip
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="ADDRESS|RUN", help="NAME[@MODEL][:VERSION], or a run's id.")],
+    history: Annotated[bool, typer.Option("--history", help="The table's versions.")] = False,
+    rejects: Annotated[bool, typer.Option("--rejects", help="The items that were refused, and why.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Where everything of the table lies.")] = False,
+    store: StorePath = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """$ featstore show photos
+
+    Shows a table, or a run with its settings and where each came from.
+    """
+    if history + rejects + paths > 1:
+        raise UsageError("--history, --rejects and --paths exclude each other.", hint="Ask for one of them.")
+    opened = existing(store)
+    if _RUN.fullmatch(what):
+        if history or rejects or paths:
+            raise UsageError(f"{what} is a run; --history, --rejects and --paths are for tables.")
+        manifest = opened.run(what)
+        console.emit(manifest) if json else _show_run(manifest)
+        return
+    table = opened.table(what)
+    if history:
+        _show_history(table, json=json)
+    elif rejects:
+        _show_rejects(table, json=json)
+    elif paths:
+        _show_paths(table, opened.layout, json=json)
+    else:
+        _show_table(table, json=json)
+
+
+def _show_table(table: Table, *, json: bool) -> None:
+    summary = table.summary()
+    if json:
+        console.emit(summary)
+        return
+    card = table.card
+    console.facts(
+        (
+            ("table", f"{summary.table}@{summary.space_id}:{summary.version}"),
+            (
+                "items",
+                f"{summary.items:,} {summary.modality}s, {summary.dim} values each, {console.size(summary.bytes)}",
+            ),
+            ("source", summary.source),
+            ("updated", summary.updated_ts),
+            ("rejects", f"{summary.rejects:,}"),
+            ("model", f"{card.model}: {card.layer}, pooling {card.pooling}"),
+            ("weights", f"{card.weights.source}; licence {card.weights.licence}; data {card.weights.training_data}"),
+            ("columns", ", ".join(summary.columns)),
+            ("path", summary.path),
+        )
+    )
+
+
+def _show_history(table: Table, *, json: bool) -> None:
+    commits = table.history()
+    if json:
+        console.emit(commits)
+        return
+    console.grid(
+        ("version", "when", "operation", "run", "rows added", "rows removed", "files added", "files removed"),
+        (
+            (c.version, c.timestamp, c.operation, c.run_id or "", f"{c.rows_added:,}", f"{c.rows_removed:,}",
+             c.files_added, c.files_removed)
+            for c in commits
+        ),
+        right=("version", "rows added", "rows removed", "files added", "files removed"),
+    )  # fmt: skip
+
+
+def _show_rejects(table: Table, *, json: bool) -> None:
+    from featstore.cli.outputs import RejectLine
+
+    found = [
+        RejectLine(
+            item_id=row["item_id"],
+            content_sha256=row["content_sha256"],
+            stage=row["stage"],
+            code=row["code"],
+            message=row["message"],
+            run_id=row["run_id"],
+            created_ts=row["created_ts"].isoformat(),
+        )
+        for row in table.rejects().iter_rows(named=True)
+    ]
+    if json:
+        console.emit(found)
+        return
+    console.grid(
+        ("item", "stage", "code", "message", "run"),
+        ((r.item_id, r.stage, r.code, r.message, r.run_id) for r in found),
+    )
+
+
+def _show_paths(table: Table, layout: Layout, *, json: bool) -> None:
+    from featstore.cli.outputs import TablePaths
+
+    name, space = table.name, table.space_id
+
+    def present(path: str) -> str | None:
+        where = layout.storage.local(path)
+        return str(where) if where.exists() else None
+
+    found = TablePaths(
+        table=name,
+        space_id=space,
+        store=str(layout.storage.root),
+        features=str(table.path),
+        model=str(layout.storage.local(f"models/{space}")),
+        source=present(layout.source(name)),
+        rejects=present(layout.rejects(name)),
+        previews=present(layout.previews(name)),
+        runs=str(layout.storage.local("runs")),
+    )
+    if json:
+        console.emit(found)
+        return
+    console.facts((key, getattr(found, key)) for key in TablePaths.__slots__)
+
+
+def _show_run(run: Manifest) -> None:
+    console.facts(
+        (
+            ("run", f"{run.run_id} ({run.status})"),
+            ("table", f"{run.name}@{run.space_id}"),
+            ("source", run.source),
+            ("started", run.started_ts),
+            ("finished", run.finished_ts),
+            ("error", run.error),
+        )
+    )
+    if run.result is not None:
+        from featstore.cli import report
+
+        console.line()
+        report.extraction(run.result)
+    console.line()
+    console.grid(("setting", "value", "from"), ((k, v.value, v.origin) for k, v in run.settings.items()))
+    console.line()
+    console.line("versions: " + console.plain(", ".join(f"{k} {v}" for k, v in run.versions.items())))
+
+
+def _minute(timestamp: str) -> str:
+    return timestamp[:16].replace("T", " ")
+
+
+def _figures(run: Manifest) -> tuple[str, ...]:
+    if run.result is None:
+        return ("", "", "", "")
+    r = run.result
+    return (f"{r.seen:,}", f"{r.stored:,}", f"{r.rejected:,}", f"{r.seconds:,.1f}")

@@ -1,0 +1,152 @@
+"""Panel Make: ``extract``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featstore.cli import console
+from featstore.cli.options import MAKE, DryRun, Json, Quiet, StorePath, Verbose, volume
+from featstore.errors import FeatstoreError, SettingsError
+
+__all__ = ["register"]
+
+_READ = "How the source is read (remembered for the table's next runs)"
+_MAY = "What the run may do"
+_KEPT = "What is kept beside the vectors"
+_WORK = "How the work is cut"
+
+_Text = str | None
+_Switch = bool | None
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the panel's commands."""
+    app.command(
+        rich_help_panel=MAKE,
+        short_help="Bring a table in step with a folder or file: embed what is new.",
+    )(extract)
+
+
+def extract(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A folder of images or texts, or a CSV, JSONL, Parquet or Arrow file."),
+    ],
+    model: Annotated[_Text, typer.Option(help="The backbone: see featstore models list. Required.")] = None,
+    name: Annotated[_Text, typer.Option(help="The table's name; by default the source's last part.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take the model's weights from a .safetensors or .pth file.")
+    ] = None,
+    device: Annotated[_Text, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)] = None,
+    store: StorePath = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    label_from: Annotated[
+        _Text, typer.Option(metavar="folder", help="Label images with their folder's name.", rich_help_panel=_READ)
+    ] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="A column of texts; may be repeated.", rich_help_panel=_READ)
+    ] = None,
+    text_template: Annotated[
+        _Text, typer.Option(help='Make the text of several columns: "{title}. {body}".', rich_help_panel=_READ)
+    ] = None,
+    image_column: Annotated[
+        _Text, typer.Option(help="The column of image files or bytes.", rich_help_panel=_READ)
+    ] = None,
+    id_column: Annotated[
+        _Text, typer.Option(help="The column of ids; without it the content's hash is the id.", rich_help_panel=_READ)
+    ] = None,
+    label_column: Annotated[_Text, typer.Option(help="The column to keep as label.", rich_help_panel=_READ)] = None,
+    group_column: Annotated[_Text, typer.Option(help="The column to keep as group.", rich_help_panel=_READ)] = None,
+    split_column: Annotated[_Text, typer.Option(help="The column to keep as split.", rich_help_panel=_READ)] = None,
+    time_column: Annotated[_Text, typer.Option(help="The column to keep as event_ts.", rich_help_panel=_READ)] = None,
+    add: Annotated[
+        _Switch, typer.Option("--add", help="Put another source's items beside those there.", rich_help_panel=_MAY)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Take only the first N items; removes nothing.", rich_help_panel=_MAY)
+    ] = None,
+    rehash: Annotated[
+        _Switch, typer.Option("--rehash", help="Read every file again, also unchanged ones.", rich_help_panel=_MAY)
+    ] = None,
+    retype: Annotated[
+        _Switch, typer.Option("--retype", help="Accept a column whose type has changed.", rich_help_panel=_MAY)
+    ] = None,
+    allow_removals: Annotated[
+        _Switch,
+        typer.Option("--allow-removals", help="Let more than 20 % of the items leave.", rich_help_panel=_MAY),
+    ] = None,
+    retry_rejects: Annotated[
+        _Switch, typer.Option("--retry-rejects", help="Try items again that were refused.", rich_help_panel=_MAY)
+    ] = None,
+    max_reject_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit with 3 when more are rejected (and more than 10). Default: 0.01.", rich_help_panel=_MAY
+        ),
+    ] = None,
+    previews: Annotated[
+        _Switch,
+        typer.Option(
+            "--previews/--no-previews", help="Thumbnails or beginnings of texts. Default: yes.", rich_help_panel=_KEPT
+        ),
+    ] = None,
+    keep_text: Annotated[
+        _Switch, typer.Option("--keep-text", help="Store whole texts in the table.", rich_help_panel=_KEPT)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=_WORK)] = None,
+    token_budget: Annotated[
+        int | None, typer.Option(help="Tokens in a batch of texts. Default: 4096.", rich_help_panel=_WORK)
+    ] = None,
+    shard_items: Annotated[
+        int | None, typer.Option(help="Items in a shard; a killed run loses one at most.", rich_help_panel=_WORK)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; by default the usable CPUs.", rich_help_panel=_WORK)
+    ] = None,
+) -> None:
+    """$ featstore extract photos/ --model efficientnet_lite0
+
+    Brings a table in step with a source: embeds what is new, drops what is gone.
+
+    Each flag can also be set as FEATSTORE_ and its name in capitals.
+    Exit codes: 3 too many items were rejected, the others are stored;
+    5 too many items would leave, nothing was changed;
+    130 or 143 stopped, run it again to go on.
+    """
+    flags: dict[str, Any] = {k: v for k, v in locals().items() if k not in _NO_SETTINGS}
+    flags["text_column"] = text_column or None
+    if model is None and "FEATSTORE_MODEL" not in os.environ:
+        raise SettingsError(
+            "no model was named.", hint="Add --model efficientnet_lite0, or another of: featstore models list"
+        )
+
+    import featstore
+    from featstore.cli import report
+    from featstore.cli.progress import reporting
+    from featstore.records import ExtractResult
+
+    opened = featstore.open(store)
+    if dry_run:
+        planned = opened.plan(source, **flags)
+        console.emit(planned) if json else report.rehearsal(planned)
+        return
+    try:
+        with reporting(quiet=volume.quiet) as reporter:
+            table = opened.extract(source, reporter=reporter, **flags)
+    except FeatstoreError as error:
+        result = error.context.get("result")
+        if isinstance(result, ExtractResult):
+            console.emit(result) if json else report.extraction(result)
+        raise
+    assert table.last_run is not None
+    console.emit(table.last_run) if json else report.extraction(table.last_run)
+
+
+_NO_SETTINGS = frozenset({"source", "store", "dry_run", "json", "verbose", "quiet"})

@@ -1,0 +1,67 @@
+"""Results of commands that are no documents of the store: what their ``--json`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from featstore.models import CatalogEntry
+from featstore.records import Artefact, ModelCard
+
+__all__ = ["ModelDetails", "ModelExport", "ModelLine", "RejectLine", "TablePaths"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectLine:
+    """One line of ``show NAME --rejects``."""
+
+    item_id: str
+    content_sha256: str | None
+    stage: str
+    code: str
+    message: str
+    run_id: str
+    created_ts: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePaths:
+    """``show NAME --paths``: where things lie; None for what is not there."""
+
+    table: str
+    space_id: str
+    store: str
+    features: str
+    model: str
+    source: str | None
+    rejects: str | None
+    previews: str | None
+    runs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLine:
+    """One line of ``models list``: a name, and the spaces of it that the store holds."""
+
+    name: str
+    entry: CatalogEntry | None
+    spaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDetails:
+    """``models show``: what is known of a model, and its card once the store holds it."""
+
+    model: str
+    entry: CatalogEntry | None
+    card: ModelCard | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelExport:
+    """``models export``: the files written. ``artefacts`` carry the digests of the model's own."""
+
+    model: str
+    space_id: str
+    folder: str
+    files: tuple[str, ...]
+    artefacts: tuple[Artefact, ...]

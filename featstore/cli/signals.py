@@ -1,0 +1,62 @@
+"""Ctrl-C and SIGTERM end a run as an error of ours, soon, and once more at once.
+
+Python runs a handler between two steps of the main thread only, and a library may swallow what it
+raises. A thread that the kernel wakes up through a pipe therefore ends the process after a while.
+That is safe: a run survives being killed at any point.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from featstore.errors import InterruptedRunError
+
+__all__ = ["install", "received"]
+
+# How long the pieces in hand may take before the process ends without them.
+_PATIENCE_SECONDS = 4.0
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_HINT = "Finished shards are kept: run the same command again to go on from there."
+
+_received: list[int] = []
+
+
+def install() -> None:
+    """Handles SIGINT and SIGTERM from now on; only in the main thread."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(readable,), name="featstore-signals", daemon=True).start()
+    for signum in _NAMES:
+        signal.signal(signum, _handle)
+
+
+def received() -> InterruptedRunError | None:
+    """The error of the first signal that came, whatever became of it on its way up."""
+    return _error(_received[0]) if _received else None
+
+
+def _error(signum: int) -> InterruptedRunError:
+    return InterruptedRunError(f"stopped by {_NAMES[signal.Signals(signum)]}.", signum=signum, hint=_HINT)
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    _received.append(signum)
+    if len(_received) > 1:
+        os._exit(128 + signum)
+    raise _error(signum)
+
+
+def _watch(readable: int) -> None:
+    signum = 0
+    while signum not in tuple(_NAMES):
+        signum = os.read(readable, 1)[0]
+    time.sleep(_PATIENCE_SECONDS)
+    error = _error(signum)
+    os.write(2, f"error: {error.message} The work in hand took too long and was left.\n{error.hint}\n".encode())
+    os._exit(error.exit_code)

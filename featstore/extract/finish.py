@@ -1,0 +1,160 @@
+"""The end of a run: carried vectors, rewritten files, rejects, and the one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from featstore.encode.workers import Clock
+from featstore.extract.plan import Plan
+from featstore.extract.shard import stamp
+from featstore.inputs import texts
+from featstore.records import Manifest, Reject, ShardReceipt
+from featstore.settings import ExtractSettings
+from featstore.sources import Source
+from featstore.storage import frames
+from featstore.tables import FeatureTable, PartFile
+
+__all__ = ["carried_rejects", "commit", "staged_rows"]
+
+# Rows whose vectors are gathered at once: 16,384 × 2,048 float32 are 128 MiB.
+_CARRY_ROWS = 16_384
+
+
+def staged_rows(embed: pa.Table, receipts: Sequence[ShardReceipt]) -> dict[str, tuple[str, int]]:
+    """Where each embedded content lies: data file and row, by content hash."""
+    found: dict[str, tuple[str, int]] = {}
+    shards = np.asarray(embed["shard"])
+    ids, contents = frames.strings(embed, "item_id"), frames.strings(embed, "content_sha256")
+    for receipt in receipts:
+        if receipt.file is None:
+            continue
+        rejected = {reject.item_id for reject in receipt.rejects}
+        kept = [at for at in np.flatnonzero(shards == receipt.shard).tolist() if ids[at] not in rejected]
+        found.update((contents[at], (receipt.file, row)) for row, at in enumerate(kept))
+    return found
+
+
+def carried_rejects(plan: Plan, receipts: Sequence[ShardReceipt]) -> list[Reject]:
+    """Twins of contents that were refused in this run: refused for the same reason."""
+    refused = {r.content_sha256: r for receipt in receipts for r in receipt.rejects}
+    if not refused:
+        return []
+    rows = plan.carry.select(["item_id", "content_sha256", "from_file"]).to_pylist()
+    found = []
+    for row in rows:
+        reason = refused.get(row["content_sha256"])
+        if row["from_file"] is None and reason is not None:
+            found.append(
+                Reject(
+                    item_id=row["item_id"],
+                    content_sha256=row["content_sha256"],
+                    stage=reason.stage,
+                    code=reason.code,
+                    message=f"same content as {reason.item_id}: {reason.message}",
+                )
+            )
+    return found
+
+
+def commit(
+    table: FeatureTable,
+    plan: Plan,
+    receipts: Sequence[ShardReceipt],
+    manifest: Manifest,
+    source: Source,
+    settings: ExtractSettings,
+    clock: Clock,
+) -> tuple[int | None, int]:
+    """Writes what is left to write and commits all of the run at once.
+
+    Args:
+        table: The table, at the version the plan was made from.
+        plan: The plan.
+        receipts: Of all its shards.
+        manifest: The run's.
+        source: Where texts are read again for carried rows under ``keep_text``.
+        settings: The run's.
+        clock: Charged with the time of writing.
+
+    Returns:
+        The new version (the old one if every item was refused) and the bytes of this run's data files.
+
+    Raises:
+        ConflictError: The table has moved since the plan was made.
+        IntegrityError: A stored vector that was to be carried is damaged.
+        StorageError: The disk refused.
+    """
+    run_id = manifest.run_id
+    parts = [
+        PartFile(path=r.file, rows=r.rows, bytes=r.bytes, sha256=r.sha256 or "") for r in receipts if r.file is not None
+    ]
+    with clock.stage("write"):
+        number = plan.shards
+        for rows, vectors in _carried(table, plan, receipts, manifest, source, settings):
+            parts.append(table.write_part(run_id, number, rows, vectors))
+            number += 1
+        for file, leaving in plan.drop.items():
+            part = table.rewrite_part(run_id, number, file, leaving)
+            if part is not None:
+                parts.append(part)
+                number += 1
+        if not parts and not plan.drop:  # every item was refused: there is nothing that a version could hold
+            return table.version, 0
+        details = {"operation": "extract", "source": source.uri}
+        version = table.commit(run_id=run_id, add=parts, remove=list(plan.drop), details=details)
+    return version, sum(part.bytes for part in parts)
+
+
+def _carried(
+    table: FeatureTable,
+    plan: Plan,
+    receipts: Sequence[ShardReceipt],
+    manifest: Manifest,
+    source: Source,
+    settings: ExtractSettings,
+) -> Iterator[tuple[pa.Table, NDArray[np.float32]]]:
+    refused = {reject.item_id for reject in carried_rejects(plan, receipts)}
+    made = staged_rows(plan.embed, receipts) if plan.carry.num_rows else {}
+    for start in range(0, plan.carry.num_rows, _CARRY_ROWS):
+        chunk = plan.carry.slice(start, _CARRY_ROWS)
+        kept = [at for at, item in enumerate(chunk["item_id"].to_pylist()) if item not in refused]
+        if not kept:
+            continue
+        chunk = chunk.take(pa.array(kept))
+        places = [
+            made[content] if file is None or row is None else (file, row)
+            for file, row, content in zip(
+                chunk["from_file"].to_pylist(),
+                chunk["from_row"].to_pylist(),
+                frames.strings(chunk, "content_sha256"),
+                strict=True,
+            )
+        ]
+        vectors = _gather(table, places)
+        rows = stamp(chunk, manifest, _texts(source, chunk) if settings.keep_text else None)
+        yield rows, vectors
+
+
+def _gather(table: FeatureTable, places: Sequence[tuple[str, int]]) -> NDArray[np.float32]:
+    """Vectors by file and row, from the table's own files and from those that no commit names yet."""
+    live = set(table.files)
+    rows_of: dict[str, list[int]] = {}
+    for at, (file, _) in enumerate(places):
+        rows_of.setdefault(file if file not in live else "", []).append(at)
+    found = np.empty((len(places), table.dim), np.float32)
+    for file, ats in rows_of.items():
+        rows = np.array([places[at][1] for at in ats], np.int64)
+        if file:
+            found[ats] = table.read_part(file)[1][rows]
+        else:
+            found[ats] = table.vectors([places[at][0] for at in ats], rows)
+    return found
+
+
+def _texts(source: Source, rows: pa.Table) -> list[str]:
+    reader = source.reader(rows)
+    return [texts.decode(reader.read(row)) for row in range(rows.num_rows)]

@@ -1,0 +1,123 @@
+"""What a run must know before it plans: the table's name, its source, its model."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import PurePosixPath
+from urllib.parse import urlparse
+
+from featstore.errors import SettingsError, UsageError
+from featstore.layout import Layout
+from featstore.records import Modality, Reading, SettingValue, SourceRecord
+from featstore.settings import ExtractSettings
+from featstore.sources import Source
+from featstore.storage import documents, hashing
+
+__all__ = ["check_name", "check_source", "remembered", "source_key", "table_name"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+# Settings that say how a source is read: a later run that does not give them means the same again.
+_READING = (
+    "label_from",
+    "text_column",
+    "text_template",
+    "image_column",
+    "id_column",
+    "label_column",
+    "group_column",
+    "split_column",
+    "time_column",
+)
+
+
+# Remembered besides, without bearing on what a scan finds.
+_REMEMBERED = (*_READING, "keep_text")
+
+
+def table_name(settings: ExtractSettings) -> str:
+    """The table's name: as given, else made from the source's last part.
+
+    Raises:
+        SettingsError: The given name cannot be a table's.
+    """
+    if settings.name is not None:
+        return check_name(settings.name)
+    path = urlparse(settings.source).path if "://" in settings.source else settings.source
+    last = PurePosixPath(path.replace("\\", "/").rstrip("/") or "items").name
+    if "." in last.lstrip("."):
+        last = PurePosixPath(last).stem
+    made = re.sub(r"[^A-Za-z0-9_.-]+", "_", last).strip("._-")[:100]
+    return made if _NAME.fullmatch(made) else "items"
+
+
+def check_name(name: str) -> str:
+    """Returns the name if a table can have it.
+
+    Raises:
+        SettingsError: It has other characters than letters, digits, ``_``, ``.`` and ``-``.
+    """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"'{name}' cannot be a table's name: use letters, digits, '_', '.' and '-', at most 100, "
+            "the first a letter or digit."
+        )
+    return name
+
+
+def remembered(
+    layout: Layout, name: str, settings: ExtractSettings, origins: dict[str, SettingValue]
+) -> tuple[ExtractSettings, dict[str, SettingValue]]:
+    """Fills in how the source was read before, where this run does not say."""
+    record = documents.find(layout.storage, layout.source(name), SourceRecord)
+    uri = os.path.abspath(os.path.expanduser(settings.source))
+    if record is None or uri not in (record.uri, *record.added):
+        return settings, origins
+    options = record.options if uri == record.uri else record.added[uri]
+    filled: dict[str, object] = {}
+    origins = dict(origins)
+    for key in _REMEMBERED:
+        if origins[key].origin == "default" and options.get(key) not in (None, []):
+            value = options[key]
+            filled[key] = tuple(value) if isinstance(value, list) else value
+            origins[key] = SettingValue(value=value, origin=f"remembered from {name}'s last run")
+    return (replace(settings, **filled), origins) if filled else (settings, origins)  # type: ignore[arg-type]
+
+
+def check_source(
+    layout: Layout, name: str, source: Source, modality: Modality, settings: ExtractSettings
+) -> SourceRecord:
+    """The table's source record as it will be after this run.
+
+    Raises:
+        UsageError: The table is kept in step with another source and ``--add`` was not given, or
+            holds items of another kind.
+    """
+    options: Reading = {}
+    for key in _REMEMBERED:
+        value = getattr(settings, key)
+        options[key] = list(value) if isinstance(value, tuple) else value
+    record = documents.find(layout.storage, layout.source(name), SourceRecord)
+    if record is None:
+        return SourceRecord(name=name, modality=modality, uri=source.uri, kind=source.kind, options=options)
+    if record.modality != modality:
+        raise UsageError(
+            f"table '{name}' holds {record.modality}s and the model '{settings.model}' takes {modality}s.",
+            hint=f"Choose another name for this table: --name {name}-{modality}s",
+        )
+    if source.uri == record.uri:
+        return replace(record, options=options)
+    if source.uri in record.added or settings.add:
+        return replace(record, added={**record.added, source.uri: options})
+    raise UsageError(
+        f"table '{name}' is kept in step with {record.uri}, and this is {source.uri}.",
+        hint="Use --add to put these items beside those, or --name to make another table.",
+    )
+
+
+def source_key(source: Source, settings: ExtractSettings) -> str:
+    """Names the cache of one source read in one way."""
+    reading = {key: getattr(settings, key) for key in _READING}
+    return hashing.of_json({"uri": source.uri, "kind": source.kind, "reading": reading})[:12]

@@ -1,0 +1,57 @@
+"""Small pictures and text beginnings, kept by content hash, so that looking needs no source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from featstore.storage import frames
+
+if TYPE_CHECKING:
+    from featstore.layout import Layout
+
+__all__ = ["find", "keep", "known"]
+
+
+def keep(layout: Layout, name: str, pack: str, previews: dict[str, bytes]) -> None:
+    """Writes the previews of one shard as one file; nothing is written for none.
+
+    Args:
+        layout: The store.
+        name: The table's name; previews are shared by all its spaces.
+        pack: The file's stem, unique to the shard.
+        previews: JPEG or UTF-8 bytes by content hash.
+    """
+    import pyarrow as pa
+
+    if previews:
+        order = sorted(previews)
+        table = pa.table({"content_sha256": order, "preview": pa.array([previews[k] for k in order], pa.binary())})
+        frames.write(layout.storage, layout.previews(name, f"{pack}.parquet"), table)
+
+
+def known(layout: Layout, name: str) -> set[str]:
+    """Content hashes that have a preview."""
+    found: set[str] = set()
+    for path in _packs(layout, name):
+        found.update(frames.strings(frames.read(layout.storage, path, ["content_sha256"]), "content_sha256"))
+    return found
+
+
+def find(layout: Layout, name: str, contents: Iterable[str]) -> dict[str, bytes]:
+    """The previews of some contents; those without one are absent."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(sorted(set(contents)), pa.string())
+    found: dict[str, bytes] = {}
+    for path in _packs(layout, name):
+        table = frames.read(layout.storage, path)
+        table = table.filter(pc.is_in(table["content_sha256"], value_set=wanted))
+        previews = (bytes(preview) for preview in table["preview"].to_pylist() if preview is not None)
+        found.update(zip(frames.strings(table, "content_sha256"), previews, strict=True))
+    return found
+
+
+def _packs(layout: Layout, name: str) -> list[str]:
+    return [path for path in layout.storage.files(layout.previews(name)) if path.endswith(".parquet")]

@@ -1,0 +1,29 @@
+"""Backbones: found by name, exported once to ONNX, proven equal to the original, run without torch.
+
+``catalog`` knows the names, ``vision`` and ``words`` load the originals, ``export`` turns one into a
+graph, ``space`` says which vectors are comparable, ``parity`` proves it, ``making`` puts the model
+into the store, ``kept`` gets it out, ``session`` runs it and ``ensure`` leads from a name to a card.
+"""
+
+from featstore.models.catalog import CatalogEntry, ModelRequest, catalog, modality_of
+from featstore.models.ensure import ensure, find
+from featstore.models.kept import export_model, load_card, open_backbone, versions
+from featstore.models.parity import check_canaries
+from featstore.models.session import Backbone, Device, devices
+
+__all__ = [
+    "Backbone",
+    "CatalogEntry",
+    "Device",
+    "ModelRequest",
+    "catalog",
+    "check_canaries",
+    "devices",
+    "ensure",
+    "export_model",
+    "find",
+    "load_card",
+    "modality_of",
+    "open_backbone",
+    "versions",
+]

@@ -1,0 +1,161 @@
+"""Making a space: the original is exported, compared, given canaries, and kept with its card."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from featstore.errors import IntegrityError, LockedError
+from featstore.layout import Layout
+from featstore.models import export, kept, parity, session, space
+from featstore.models.original import Original
+from featstore.records import Artefact, ModelCard, Parity, WeightsInfo
+from featstore.storage import documents, hashing, locks
+
+__all__ = ["keep"]
+
+_LOCK_SECONDS = 60.0
+_NO_ARTEFACT = Artefact(file="", sha256="", bytes=0)
+
+
+def keep(layout: Layout, original: Original, progress: Callable[[str], None]) -> ModelCard:
+    """Exports an original, proves the graph equal to it and writes the model's folder, the card last.
+
+    A space of equal digest that the store has already is taken as it is.
+
+    Raises:
+        UsageError: torch cannot export the network.
+        GateError: The graph does not compute what the original does.
+        IntegrityError: The store has another model under the same id.
+    """
+    draft = _draft(original)
+    existing = _equal_space(layout, draft.digest)
+    if existing is not None:
+        return existing
+    progress(f"exporting {original.model} to ONNX (once)")
+    content = export.to_onnx(original)
+    backbone = session.open_bytes(draft, content, name="the exported graph", device="cpu", threads=_threads())
+    progress(f"comparing the exported {original.model} with the original")
+    measured = parity.gate(original, backbone)
+    files = {"model.onnx": content, "canaries.safetensors": parity.canaries(original, backbone)}
+    if original.tokenizer is not None:
+        files["tokenizer.json"] = original.tokenizer.encode("utf-8")
+    card = replace(
+        draft,
+        onnx=_artefact("model.onnx", files),
+        canaries=_artefact("canaries.safetensors", files),
+        tokenizer=_artefact("tokenizer.json", files) if original.tokenizer is not None else None,
+        parity=measured,
+    )
+    card = _publish(layout, card, files)
+    if card.onnx.sha256 == hashing.of_bytes(content):
+        parity.remember(layout, card, backbone)
+    return card
+
+
+def _publish(layout: Layout, card: ModelCard, files: dict[str, bytes]) -> ModelCard:
+    """Writes files and card under a lock: of two that exported the same model, the second takes the first's."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            with locks.hold(layout.storage, layout.lock(f"model-{card.space_id}"), purpose=f"keeping {card.space_id}"):
+                if layout.storage.exists(layout.model_card(card.space_id)):
+                    existing = kept.load_card(layout, card.space_id)
+                    if existing.digest != card.digest:
+                        raise IntegrityError(
+                            f"the store has another model under the id {card.space_id} (digest "
+                            f"{existing.digest[:16]}…, not {card.digest[:16]}…).",
+                            hint="Use another store for this model.",
+                        )
+                    return existing
+                for name, content in files.items():
+                    layout.storage.write(layout.model(card.space_id, name), content)
+                documents.write(layout.storage, layout.model_card(card.space_id), card)
+                return card
+        except LockedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _draft(original: Original) -> ModelCard:
+    """The card without its files: what the digest needs."""
+    import torch
+
+    with torch.inference_mode():
+        if original.image is not None:
+            dim = original.graph(torch.zeros(1, *original.image.crop, 3, dtype=torch.uint8)).shape[1]
+        else:
+            dim = original.graph(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.int64)).shape[1]
+    tensors = space.tensors_digest(original.state)
+    digest = space.definition(
+        architecture=original.architecture,
+        layer=original.layer,
+        pooling=original.pooling,
+        normalize=original.normalize,
+        dim=int(dim),
+        tensors_sha256=tensors,
+        image=original.image,
+        text=original.text,
+        tokenizer=original.tokenizer,
+        config=original.config,
+    )
+    wanted = {
+        *original.libraries,
+        "python",
+        "featstore",
+        "numpy",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "onnxruntime-gpu",
+    }
+    return ModelCard(
+        space_id=space.space_id(original.slug, digest),
+        digest=digest,
+        model=original.model,
+        family=original.family,
+        architecture=original.architecture,
+        modality=original.modality,
+        layer=original.layer,
+        pooling=original.pooling,
+        normalize=original.normalize,
+        precision="fp32",
+        dim=int(dim),
+        weights=WeightsInfo(
+            source=original.source,
+            sha256=original.weights_sha256,
+            tensors_sha256=tensors,
+            parameters=original.parameters,
+            licence=original.licence,
+            training_data=original.training_data,
+            url=original.url,
+        ),
+        onnx=_NO_ARTEFACT,
+        canaries=_NO_ARTEFACT,
+        parity=Parity(items=0, min_cosine=0.0, mean_cosine=0.0, batch_min_cosine=0.0, reference=""),
+        versions={k: v for k, v in kept.versions().items() if k in wanted},
+        created_ts=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        image=original.image,
+        text=original.text,
+    )
+
+
+def _equal_space(layout: Layout, digest: str) -> ModelCard | None:
+    """A space already in the store that is this very function, under whatever name."""
+    for name in layout.storage.folders("models"):
+        if name.endswith(digest[:8]) and layout.storage.exists(layout.model_card(name)):
+            card = kept.load_card(layout, name)
+            if card.digest == digest:
+                return card
+    return None
+
+
+def _artefact(name: str, files: dict[str, bytes]) -> Artefact:
+    return Artefact(file=name, sha256=hashing.of_bytes(files[name]), bytes=len(files[name]))
+
+
+def _threads() -> int:
+    return max(1, min(8, (os.cpu_count() or 2)))

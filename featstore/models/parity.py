@@ -1,0 +1,203 @@
+"""Proof that an exported graph computes what the original does, and that it still does later on.
+
+The parity gate compares with torch once, at the export. The canaries, inputs kept with their vectors,
+are computed again when the artefact, the runtime or the device has changed since the last check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import GateError, IntegrityError
+from featstore.layout import Layout
+from featstore.models import samples, session
+from featstore.records import FORMAT_VERSION, ModelCard, Parity
+from featstore.storage import documents
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from featstore.models.original import Original
+
+__all__ = ["LEAST_COSINE", "canaries", "check_canaries", "gate", "remember"]
+
+LEAST_COSINE = 0.9999
+_ITEMS = 16
+_CANARIES = 64
+_CANARY_SIDE = 96
+_BATCH = 8
+_TOKENS = 1024
+_NOTE = "checked.json"
+_REMEMBERED = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """``models/SPACE_ID/checked.json``: under what the canaries last agreed."""
+
+    format_version: int = FORMAT_VERSION
+    checked: tuple[str, ...]
+
+
+def gate(original: Original, backbone: session.Backbone) -> Parity:
+    """Compares the graph with torch on sixteen real inputs, and batches of one with a batch of all.
+
+    Raises:
+        GateError: A cosine is below 0.9999, or a vector is not finite.
+    """
+    import torch
+
+    if original.image is not None:
+        batch = samples.pictures(_ITEMS, *original.image.crop)
+        with torch.inference_mode():
+            reference = np.concatenate(
+                [original.graph(torch.from_numpy(batch[i : i + _BATCH])).numpy() for i in range(0, _ITEMS, _BATCH)]
+            )
+        together = np.concatenate([backbone.images(batch[i : i + _BATCH]) for i in range(0, _ITEMS, _BATCH)])
+        alone = np.concatenate([backbone.images(batch[i : i + 1]) for i in range(_ITEMS)])
+    else:
+        assert original.text is not None
+        tokens = _tokens(original)[:_ITEMS]
+        ids, mask = _padded(tokens, original.text.pad_token_id)
+        with torch.inference_mode():
+            reference = original.graph(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        together = backbone.texts(ids, mask)
+        alone = np.concatenate([backbone.texts(*_padded([t], original.text.pad_token_id)) for t in tokens])
+    against_torch, against_alone = _cosines(reference, together), _cosines(together, alone)
+    parity = Parity(
+        items=_ITEMS,
+        min_cosine=float(against_torch.min()),
+        mean_cosine=float(against_torch.mean()),
+        batch_min_cosine=float(against_alone.min()),
+        reference=f"torch {torch.__version__.partition('+')[0]}",
+    )
+    if not (parity.min_cosine >= LEAST_COSINE and parity.batch_min_cosine >= LEAST_COSINE):
+        raise GateError(
+            f"the exported {original.model} differs from the original: least cosine {parity.min_cosine:.6f} against "
+            f"torch, {parity.batch_min_cosine:.6f} between batches of 1 and {_ITEMS}; {LEAST_COSINE} is needed.",
+            hint="Nothing was kept. Weights that were never trained or have overflowing values can cause this.",
+            context={"min_cosine": parity.min_cosine, "batch_min_cosine": parity.batch_min_cosine},
+        )
+    return parity
+
+
+def canaries(original: Original, backbone: session.Backbone) -> bytes:
+    """Makes the canaries: 64 inputs and the vectors that the artefact gives for them, as safetensors.
+
+    Images are kept as 96-pixel pictures and enlarged in whole numbers to the network's input; texts as
+    token ids, so that checking them needs no tokenizer.
+    """
+    from safetensors.numpy import save
+
+    if original.image is not None:
+        content: dict[str, NDArray[Any]] = {"pictures": samples.pictures(_CANARIES, _CANARY_SIDE, _CANARY_SIDE, seed=1)}
+    else:
+        assert original.text is not None
+        ids, mask = _padded(_tokens(original), original.text.pad_token_id)
+        content = {"ids": ids.astype(np.int32), "mask": mask.astype(np.uint8)}
+    content["vectors"] = _embed(content, backbone)
+    return save(content)
+
+
+def check_canaries(layout: Layout, card: ModelCard, backbone: session.Backbone) -> None:
+    """Embeds the canaries again where artefact, runtime or device are new, and compares.
+
+    A success is remembered beside the model; the same combination is not checked twice.
+
+    Raises:
+        IntegrityError: A cosine is below 0.9999: this device or runtime would fill the space with
+            vectors that do not belong there; or the canaries are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if _now(card, backbone) in _before(layout, card):
+        return
+    raw = session.read_verified(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
+    try:
+        content = load(raw)
+        kept = content["vectors"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise IntegrityError(f"the canaries of {card.space_id} cannot be read: {error}.") from error
+    cosines = _cosines(kept, _embed(content, backbone))
+    if not cosines.min() >= LEAST_COSINE:
+        raise IntegrityError(
+            f"{card.space_id} gives other vectors on {backbone.device} with {session.runtime()} than when its space "
+            f"was made: least cosine {cosines.min():.6f} over {len(cosines)} canaries, {LEAST_COSINE} is needed.",
+            hint="Use another --device, or the ONNX Runtime named in the model's card.",
+        )
+    remember(layout, card, backbone)
+
+
+def remember(layout: Layout, card: ModelCard, backbone: session.Backbone) -> None:
+    """Notes that the canaries agree under this artefact, runtime and device."""
+    checked = (*_before(layout, card), _now(card, backbone))[-_REMEMBERED:]
+    documents.write(layout.storage, layout.model(card.space_id, _NOTE), Checked(checked=checked))
+
+
+def _now(card: ModelCard, backbone: session.Backbone) -> str:
+    return f"{session.runtime()} · {backbone.device} · {card.onnx.sha256[:16]} · {card.canaries.sha256[:16]}"
+
+
+def _before(layout: Layout, card: ModelCard) -> tuple[str, ...]:
+    try:
+        found = documents.find(layout.storage, layout.model(card.space_id, _NOTE), Checked)
+    except IntegrityError:  # only a note of past checks: checking again mends it
+        return ()
+    return found.checked if found is not None else ()
+
+
+def _embed(content: dict[str, NDArray[Any]], backbone: session.Backbone) -> NDArray[np.float32]:
+    vectors = []
+    if backbone.card.image is not None:
+        height, width = backbone.card.image.crop
+        pictures = content["pictures"]
+        for i in range(0, len(pictures), _BATCH):
+            batch = np.stack([samples.enlarge(p, height, width) for p in pictures[i : i + _BATCH]])
+            vectors.append(backbone.images(batch))
+        return np.concatenate(vectors)
+    ids, mask = content["ids"].astype(np.int64), content["mask"].astype(np.int64)
+    lengths = mask.sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    found = np.empty((len(ids), backbone.card.dim), np.float32)
+    start = 0
+    while start < len(order):  # short ones together, so that little is padding
+        stop = start + 1
+        while stop < len(order) and lengths[order[stop]] * (stop + 1 - start) <= _TOKENS:
+            stop += 1
+        chosen, longest = order[start:stop], int(lengths[order[stop - 1]])
+        found[chosen] = backbone.texts(ids[chosen, :longest], mask[chosen, :longest])
+        start = stop
+    return found
+
+
+def _tokens(original: Original) -> list[list[int]]:
+    assert original.encode is not None
+    assert original.text is not None
+    found = original.encode(samples.canary_texts(_CANARIES))
+    # A tokenizer without special tokens may know none of a script's characters.
+    return [tokens or [original.text.pad_token_id] for tokens in found]
+
+
+def _padded(tokens: list[list[int]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest = max(len(t) for t in tokens)
+    ids = np.full((len(tokens), longest), pad, np.int64)
+    mask = np.zeros_like(ids)
+    for i, t in enumerate(tokens):
+        ids[i, : len(t)] = t
+        mask[i, : len(t)] = 1
+    return ids, mask
+
+
+def _cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Row by row, in float64; −1 where a row is not finite or one of the two is zero."""
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    if a.shape != b.shape:
+        return np.full(1, -1.0)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = (a * b).sum(axis=1) / lengths
+    return np.where(np.isfinite(cosines), cosines, -1.0)

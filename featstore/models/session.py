@@ -1,0 +1,263 @@
+"""Running a backbone: the sole home of ONNX Runtime.
+
+What runs is the bytes that were hashed: a file is read once, compared with its card, looked through,
+and the session is made from that same memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import FeatstoreError, IntegrityError, RetryableError, UsageError
+from featstore.models import graphs
+from featstore.records import Artefact, ModelCard
+from featstore.storage import Storage, hashing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Backbone", "Device", "devices", "open_bytes", "read_verified", "runtime"]
+
+_OUTPUT = "vector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device as ``featstore doctor`` lists it; ``problem`` says why it does not work."""
+
+    name: str
+    detail: str
+    problem: str | None = None
+
+
+class Backbone:
+    """An opened model. Its methods may be called from several threads at once.
+
+    Attributes:
+        card: The model's card.
+        device: What it really runs on: ``cpu`` or ``cuda:0``.
+    """
+
+    def __init__(self, card: ModelCard, session: Any, device: str) -> None:
+        self.card = card
+        self.device = device
+        self._session = session
+
+    def images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeds pictures.
+
+        Args:
+            batch: uint8 (b, height, width, 3), RGB, of the card's crop size.
+
+        Returns:
+            float32 (b, dim). A row may hold NaN where the network gives it; the caller looks.
+
+        Raises:
+            UsageError: The batch has another shape or type.
+            RetryableError: Out of memory: a smaller batch may do.
+        """
+        image = self.card.image
+        if image is None:
+            raise UsageError(f"{self.card.space_id} takes texts, not images.")
+        if batch.ndim != 4 or batch.shape[1:] != (*image.crop, 3) or batch.dtype != np.uint8:
+            raise UsageError(
+                f"{self.card.space_id} takes uint8 (b, {image.crop[0]}, {image.crop[1]}, 3), "
+                f"not {batch.dtype} {tuple(batch.shape)}."
+            )
+        return self._run({"image": np.ascontiguousarray(batch)}, len(batch))
+
+    def texts(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Embeds tokenised texts.
+
+        Args:
+            ids: int64 (b, t) token ids, padded on the right.
+            mask: int64 (b, t), 1 for a token and 0 for padding; every row has at least one token.
+
+        Returns:
+            float32 (b, dim). A row may hold NaN where the network gives it; the caller looks.
+
+        Raises:
+            UsageError: The arrays have another shape or type, or are longer than the card allows.
+            RetryableError: Out of memory: a smaller batch may do.
+        """
+        text = self.card.text
+        if text is None:
+            raise UsageError(f"{self.card.space_id} takes images, not texts.")
+        if ids.ndim != 2 or ids.shape != mask.shape or ids.dtype != np.int64 or mask.dtype != np.int64:
+            raise UsageError(
+                f"{self.card.space_id} takes int64 ids and mask of one shape (b, t), "
+                f"not {ids.dtype} {tuple(ids.shape)} and {mask.dtype} {tuple(mask.shape)}."
+            )
+        if ids.shape[1] > text.max_length:
+            raise UsageError(f"{self.card.space_id} takes at most {text.max_length} tokens, not {ids.shape[1]}.")
+        given = {"input_ids": np.ascontiguousarray(ids), "attention_mask": np.ascontiguousarray(mask)}
+        return self._run({name: given[name] for name in text.inputs}, len(ids))
+
+    def _run(self, inputs: dict[str, Any], rows: int) -> NDArray[np.float32]:
+        if rows == 0:
+            return np.zeros((0, self.card.dim), np.float32)
+        try:
+            vectors: NDArray[np.float32] = self._session.run([_OUTPUT], inputs)[0]
+        except Exception as error:  # the runtime has no base class of its own
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            if isinstance(error, MemoryError) or any(w in str(error).lower() for w in ("alloc", "out of memory")):
+                raise RetryableError(
+                    f"out of memory on {self.device} with {rows} items at once: {text}",
+                    hint="Use a smaller batch.",
+                    context={"out_of_memory": True},
+                ) from error
+            raise FeatstoreError(f"{self.card.space_id} failed on {self.device}: {text}") from error
+        if vectors.shape != (rows, self.card.dim) or vectors.dtype != np.float32:
+            raise IntegrityError(
+                f"{self.card.space_id} gave {vectors.dtype} {tuple(vectors.shape)}; "
+                f"its card says float32 ({rows}, {self.card.dim})."
+            )
+        return vectors
+
+
+def read_verified(storage: Storage, path: str, artefact: Artefact) -> bytes:
+    """Reads a model's file and compares it with its card.
+
+    Raises:
+        IntegrityError: It is missing or not what was written.
+    """
+    if not storage.exists(path):
+        raise IntegrityError(f"{storage.local(path)} is missing; its model's card names it.", hint=_RESTORE)
+    content = storage.read(path)
+    found = hashing.of_bytes(content)
+    if found != artefact.sha256:
+        raise IntegrityError(
+            f"{storage.local(path)} is damaged: {len(content)} bytes, SHA-256 {found[:12]}…; "
+            f"its card says {artefact.bytes} bytes, {artefact.sha256[:12]}….",
+            hint=_RESTORE,
+        )
+    return content
+
+
+_RESTORE = (
+    "Restore the file from a backup, or remove the model's folder and its file in models/refs/ to export it again."
+)
+
+
+def open_bytes(card: ModelCard, content: bytes, *, name: str, device: str = "auto", threads: int = 1) -> Backbone:
+    """Makes a session from a graph's bytes, on the device that was asked for and no other.
+
+    CUDA runs fp32 with TF32 off. That path follows the runtime's documentation and has not been run
+    on hardware yet.
+
+    Args:
+        card: Describes the graph.
+        content: The ONNX file.
+        name: How to call it in messages.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where it works, else the CPU).
+        threads: CPU threads within one call; callers in several threads at once should say 1.
+
+    Raises:
+        UsageError: There is no such device, or it does not work here.
+        IntegrityError: The graph is not the one that the card describes.
+    """
+    inputs = ("image",) if card.text is None else card.text.inputs
+    graphs.inspect(content, name=name, inputs=inputs, output=_OUTPUT, dim=card.dim)
+    if threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}.")
+    wanted, _, number = device.partition(":")
+    if wanted not in ("cpu", "cuda", "auto") or (number and (wanted != "cuda" or not number.isdecimal())):
+        raise UsageError(f"there is no device '{device}'.", hint="Devices: auto, cpu, cuda, cuda:1")
+    index = int(number or 0)
+    fixed_shape = card.image is not None
+    if wanted == "cpu":
+        return Backbone(card, _session(content, name, threads, None, fixed_shape=fixed_shape), "cpu")
+    problem = _cuda_problem(index)
+    if problem is None:
+        session = _session(content, name, threads, index, fixed_shape=fixed_shape)
+        if session.get_providers()[0] == "CUDAExecutionProvider":
+            return Backbone(card, session, f"cuda:{index}")
+        problem = "ONNX Runtime could not load its CUDA provider (CUDA or cuDNN libraries missing or too old)"
+        del session
+    if wanted == "cuda":
+        raise UsageError(f"--device {device}: {problem}.", hint="Use --device cpu, or mend CUDA; see: featstore doctor")
+    return Backbone(card, _session(content, name, threads, None, fixed_shape=fixed_shape), "cpu")
+
+
+def devices() -> list[Device]:
+    """The devices that could run a backbone, the CPU first."""
+    import os
+    import platform
+
+    found = [Device(name="cpu", detail=f"{os.cpu_count()} logical cores, {platform.machine()}")]
+    count = _cuda_count()
+    if count is None or count == 0:
+        problem = _cuda_problem(0)
+        return [*found, Device(name="cuda", detail="NVIDIA GPU", problem=problem)]
+    return found + [Device(name=f"cuda:{i}", detail="NVIDIA GPU", problem=_cuda_problem(i)) for i in range(count)]
+
+
+def runtime() -> str:
+    """Name and version of the inference runtime, as the canaries remember it."""
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def _session(content: bytes, name: str, threads: int, cuda: int | None, *, fixed_shape: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    # Idle workers that spin take the cores from the threads that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The arena keeps the largest block of every shape it has met, so with texts of many lengths it only
+    # grows; with one fixed shape it is a quarter faster (EfficientNet-lite0) and takes less at its peak.
+    options.enable_cpu_mem_arena = fixed_shape
+    options.enable_mem_pattern = False
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if cuda is not None:
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": cuda, "use_tf32": 0}))
+    onnxruntime.set_default_logger_severity(4)
+    with contextlib.redirect_stdout(io.StringIO()):
+        if cuda is not None and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()
+        try:
+            return onnxruntime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # the runtime has no base class of its own
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise IntegrityError(f"ONNX Runtime cannot open {name}: {text}") from error
+
+
+def _cuda_problem(index: int) -> str | None:
+    """What is missing for CUDA, cheapest question first, or None."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this ONNX Runtime is built without CUDA (the package onnxruntime-gpu has it)"
+    count = _cuda_count()
+    if count is None:
+        return "there is no NVIDIA driver on this machine (libcuda was not found)"
+    if count == 0:
+        return "the NVIDIA driver finds no GPU"
+    if index >= count:
+        return f"there is no GPU {index}; the driver finds {count}, numbered from 0"
+    return None
+
+
+def _cuda_count() -> int | None:
+    """How many GPUs the driver finds; None without a driver. Loads neither torch nor CUDA's runtime."""
+    import os
+
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return None
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,0 +1,273 @@
+"""Text backbones: a transformers encoder or decoder from a local folder, pooled as its folder says."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featstore.errors import NotFoundError, UsageError
+from featstore.models import folder as folders
+from featstore.models import quiet, space, weights
+from featstore.models.catalog import Target
+from featstore.models.folder import Dense, FolderSpec
+from featstore.models.original import Original
+from featstore.records import TextPreprocessing
+from featstore.storage import hashing
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load", "text_graph"]
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+
+
+def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> Original:
+    """Loads a text model from its package or folder.
+
+    Args:
+        target: The model.
+        file: ``--weights``: a state dict for the folder's architecture instead of its own weights.
+        progress: Told what is going on.
+
+    Raises:
+        NotFoundError: The package, or a file of the folder, is missing.
+        UsageError: The folder has a part that featstore does not support, or the weights do not fit.
+        IntegrityError: A file is damaged or holds NaN.
+    """
+    package = target.package
+    place = target.folder or (package.locate() if package else Path())
+    spec = folders.read(place)
+    progress(f"loading {target.name}")
+    importlib.import_module("transformers.utils.logging")  # so that ``quiet`` can switch off its progress bars
+    with quiet.libraries():
+        network = _network(spec, file)
+        tokenizer, encode, pad, limit = _tokenizer(spec)
+    tail = [_layer(step) for step in spec.tail]
+    graph = text_graph(network, spec, tail)
+    state = dict(network.state_dict())
+    for i, layer in enumerate(tail):
+        if layer is not None:
+            state |= {f"tail.{i}.{name}": t for name, t in layer.state_dict().items()}
+    weights.check_finite(state, file.name if file else place.name)
+    official = file is None
+    name = package.name if package else target.name.removeprefix("hf:")
+    how = TextPreprocessing(
+        max_length=min(spec.max_length or spec.longest, limit),
+        pad_token_id=pad,
+        inputs=("input_ids", "attention_mask"),
+        prompt_document=spec.prompt_document,
+        prompt_query=spec.prompt_query,
+    )
+    return Original(
+        graph=graph,
+        state=state,
+        model=target.name,
+        slug=name if official else f"{name}-custom",
+        family="transformers",
+        architecture=type(network).__name__,
+        modality="text",
+        layer=" > ".join(["last hidden state", *(_described(step) for step in spec.tail)]),
+        pooling="+".join(spec.pooling),
+        normalize=bool(spec.tail) and spec.tail[-1] == "normalize",
+        source=f"file {file.name}"
+        if file
+        else f"package {package.distribution} {package.version()}"
+        if package
+        else f"folder {place.resolve().name}",
+        weights_sha256=hashing.of_file(file) if file else folders.digest(place),
+        libraries=("torch", "transformers", "tokenizers"),
+        licence=(package.licence if package else spec.licence) if official else "unknown",
+        training_data=package.training_data if package and official else "unknown",
+        url=package.url if package and official else None,
+        config=spec.function_config,
+        text=how,
+        tokenizer=tokenizer,
+        encode=lambda texts: encode([how.prompt_document + text for text in texts], how.max_length),
+    )
+
+
+def text_graph(network: torch.nn.Module, spec: FolderSpec, tail: Sequence[torch.nn.Module | None]) -> torch.nn.Module:
+    """Wraps a network so that ids and mask give one vector per text; evaluation mode.
+
+    Args:
+        network: A transformers model that returns ``last_hidden_state``.
+        spec: The pooling and what follows it.
+        tail: For each step of ``spec.tail`` its layer, or None for the normalisation.
+    """
+    import torch
+
+    parameters = inspect.signature(network.forward).parameters
+    segments = "token_type_ids" in parameters and int(spec.config.get("type_vocab_size") or 0) > 0
+    options = {"use_cache": False} if "use_cache" in parameters else {}
+
+    class TextGraph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.tail = torch.nn.ModuleList([torch.nn.Identity() if layer is None else layer for layer in tail])
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            extra = {"token_type_ids": torch.zeros_like(input_ids)} if segments else {}
+            hidden = self.network(
+                input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **extra, **options
+            ).last_hidden_state
+            vector = torch.cat([_pool(hidden, attention_mask, mode) for mode in spec.pooling], dim=-1)
+            for step, layer in zip(spec.tail, self.tail, strict=True):
+                vector = torch.nn.functional.normalize(vector, p=2.0, dim=1) if step == "normalize" else layer(vector)
+            return vector
+
+    return TextGraph().eval()
+
+
+def _pool(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
+    """(b, t, d) hidden states and (b, t) mask → (b, d); right for padding on either side."""
+    import torch
+
+    if mode in ("cls", "lasttoken"):
+        places = torch.arange(1, mask.shape[1] + 1, device=mask.device).unsqueeze(0)
+        if mode == "lasttoken":
+            chosen = (places * mask).argmax(dim=1)
+        else:
+            chosen = ((mask.shape[1] + 1 - places) * mask).argmax(dim=1)
+        return torch.gather(hidden, 1, chosen.view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])).squeeze(1)
+    wide = mask.unsqueeze(-1).to(hidden.dtype)
+    if mode == "max":
+        return hidden.masked_fill(wide == 0, float("-inf")).max(dim=1).values
+    return (hidden * wide).sum(dim=1) / wide.sum(dim=1).clamp(min=1e-9)
+
+
+def _network(spec: FolderSpec, file: Path | None) -> torch.nn.Module:
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    where = str(spec.transformer)
+    try:
+        config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise UsageError(
+                f"{spec.folder}: encoder-decoder models ({config.model_type}) are not supported.",
+                hint="Use an encoder, a decoder, or a sentence-transformers folder of one.",
+            )
+        if file is None:
+            network, found = AutoModel.from_pretrained(
+                where,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+            missing = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
+            wrong = [*missing, *(str(name) for name in found["mismatched_keys"])]
+            if wrong:
+                raise UsageError(f"{spec.folder}: its weights lack or do not fit {', '.join(wrong[:5])}.")
+        else:
+            network = AutoModel.from_config(  # type: ignore[no-untyped-call]
+                config, attn_implementation="eager", dtype=torch.float32
+            )
+    except UsageError:
+        raise
+    except Exception as error:  # transformers raises whatever its parsers meet
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"transformers cannot load {spec.folder}: {first[:300]}",
+            hint="The folder must hold config.json and model.safetensors of a known architecture.",
+        ) from error
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None  # not in the vector's way, and often absent from the file
+    if file is not None:
+        state = weights.read(file)
+        prefix = f"{network.base_model_prefix}."
+        if any(name.startswith(prefix) for name in state):
+            state = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        weights.fill(network, state, source=file.name, removed=("pooler.", "embeddings.position_ids"))
+    return network.eval()  # type: ignore[no-any-return]
+
+
+def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[list[int]]], int, int]:
+    """The tokenizer's JSON, its encoder, the padding id and the most tokens that it allows."""
+    if not any((spec.transformer / name).is_file() for name in _TOKENIZER_FILES):
+        raise NotFoundError(
+            f"{spec.transformer} has no tokenizer (tokenizer.json, vocab.txt, vocab.json, …).",
+            hint="Save it into the same folder: tokenizer.save_pretrained(FOLDER)",
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        found: Any = AutoTokenizer.from_pretrained(str(spec.transformer), local_files_only=True, use_fast=True)
+        engine = type(found.backend_tokenizer)
+        text = found.backend_tokenizer.to_str()
+        own = spec.transformer / "tokenizer.json"
+        if own.is_file():
+            # The file itself, as long as it says the same: its bytes do not depend on a library's version.
+            stored = space.neutral_tokenizer(own.read_text("utf-8"))
+            probe = engine.from_str(stored)
+            reference = engine.from_str(space.neutral_tokenizer(text))
+            if all(probe.encode(s).ids == reference.encode(s).ids for s in _PROBES):
+                text = stored
+    except (AttributeError, ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"transformers cannot load the tokenizer of {spec.transformer}: {first[:300]}") from error
+    text = space.neutral_tokenizer(text)
+    if spec.lower_case:
+        text = _lower_cased(text)
+    pads = (found.pad_token_id, spec.config.get("pad_token_id"), found.eos_token_id, spec.config.get("eos_token_id"), 0)
+    pad = next(int(value) for value in pads if isinstance(value, int) and value >= 0)
+    # model_max_length is a huge number where nobody set it.
+    limit = int(found.model_max_length) if 0 < int(found.model_max_length) < 10**9 else 10**9
+    final = engine.from_str(text)
+
+    def encode(texts: list[str], max_length: int) -> list[list[int]]:
+        final.enable_truncation(max_length)
+        return [list(e.ids) for e in final.encode_batch(texts)]
+
+    return text, encode, pad, limit
+
+
+_PROBES = (
+    "The quick brown fox — don't panic!",
+    "Größe, ÉLAN, façade; 东京 北京, русский текст, हिन्दी",
+    "  two  spaces\n\tand lines 12,345.67 🙂 C++ e-mail@example.org",
+)
+
+
+def _lower_cased(text: str) -> str:
+    body = json.loads(text)
+    lower = {"type": "Lowercase"}
+    own = body.get("normalizer")
+    body["normalizer"] = {"type": "Sequence", "normalizers": [lower, own]} if own else lower
+    return json.dumps(body, ensure_ascii=False, indent=1)
+
+
+def _layer(step: Dense | str) -> torch.nn.Module | None:
+    if not isinstance(step, Dense):
+        return None
+    from torch import nn
+
+    names = ("model.safetensors", "pytorch_model.bin")
+    path = next((step.folder / name for name in names if (step.folder / name).is_file()), step.folder / names[0])
+    layer = nn.Sequential()
+    layer.add_module("linear", nn.Linear(step.inputs, step.outputs, bias=step.bias))
+    weights.fill(layer, weights.read(path), source=str(path))
+    kinds: dict[str, type[nn.Module]] = {
+        "identity": nn.Identity, "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "sigmoid": nn.Sigmoid,
+    }  # fmt: skip
+    layer.add_module("activation", kinds[step.activation]())
+    return layer
+
+
+def _described(step: Dense | str) -> str:
+    return f"dense {step.inputs}x{step.outputs} {step.activation}" if isinstance(step, Dense) else step

@@ -1,0 +1,5 @@
+"""Nearest neighbours among vectors of one space."""
+
+from featstore.neighbours.exact import nearest
+
+__all__ = ["nearest"]

@@ -1,0 +1,155 @@
+"""Settings: flags over environment over defaults, resolved once into a frozen object.
+
+Every setting of a command is a field here; its flag is the field's name with dashes, its variable
+``FEATSTORE_`` and the name in capitals. Each resolved value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from featstore.errors import SettingsError
+from featstore.records import SettingValue
+
+__all__ = ["ENVIRONMENT_PREFIX", "ExtractSettings", "Resolved", "available_cpus", "resolve"]
+
+ENVIRONMENT_PREFIX = "FEATSTORE_"
+
+# Variables that mean something to the whole program rather than to one command.
+_PROGRAM_VARIABLES = {"FEATSTORE_STORE"}
+
+
+def _columns(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+Columns = Annotated[tuple[str, ...], BeforeValidator(_columns)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ExtractSettings:
+    """What ``featstore extract`` can be told."""
+
+    source: str
+    model: str
+    name: str | None = None
+    weights: str | None = None
+    device: str = "auto"
+    # how the source is read
+    label_from: Literal["folder"] | None = None
+    text_column: Columns = ()
+    text_template: str | None = None
+    image_column: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    split_column: str | None = None
+    time_column: str | None = None
+    # what the run may do
+    add: bool = False
+    limit: Count | None = None
+    rehash: bool = False
+    retype: bool = False
+    allow_removals: bool = False
+    retry_rejects: bool = False
+    max_reject_share: Share = 0.01
+    # what is kept beside the vectors
+    previews: bool = True
+    keep_text: bool = False
+    # how the work is cut; part of the plan, so that a resumed run makes the same batches
+    batch_size: Count | None = None
+    token_budget: Annotated[int, Field(ge=16)] = 4096
+    shard_items: Count | None = None
+    workers: Count | None = None
+
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where each of a command's settings came from, for the manifest."""
+
+    origins: dict[str, SettingValue]
+
+
+def resolve(
+    kind: type[Settings], given: Mapping[str, object], environ: Mapping[str, str] | None = None, *, origin: str = "flag"
+) -> tuple[Settings, Resolved]:
+    """Merges what was given with the environment and the defaults, and checks all of it.
+
+    Args:
+        kind: The settings class.
+        given: Values set by the caller; those that are None count as not given.
+        environ: The environment; ``os.environ`` by default.
+        origin: What to call the given values' origin.
+
+    Raises:
+        SettingsError: An unknown key (the nearest known one is named), a wrong type or a value out
+            of range. All of them are listed.
+    """
+    environ = os.environ if environ is None else environ
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    problems = [_unknown(key, known) for key in given if key not in known]
+    for variable in environ:
+        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _PROGRAM_VARIABLES and key not in known:
+            problems.append(f"environment variable {variable}: {_unknown(key, known)}")
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    for key in known:
+        variable = ENVIRONMENT_PREFIX + key.upper()
+        if given.get(key) is not None:
+            values[key], origins[key] = given[key], origin
+        elif variable in environ:
+            values[key], origins[key] = environ[variable], f"environment {variable}"
+    for key, value in values.items():
+        if isinstance(value, Path):
+            values[key] = str(value)
+        if isinstance(value, float) and math.isnan(value):
+            problems.append(f"{key}: NaN is not a number")
+    if problems:
+        raise SettingsError("; ".join(problems) + ".")
+    try:
+        settings = TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        found = [f"{_flag(e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise SettingsError("; ".join(found) + ".", hint="See featstore extract --help.") from error
+    recorded = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        plain = list(value) if isinstance(value, tuple) else value
+        recorded[field.name] = SettingValue(value=plain, origin=origins.get(field.name, "default"))
+    return settings, Resolved(recorded)
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, further limited by a container's quota."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cpus = min(cpus, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return cpus
+
+
+def _unknown(key: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+def _flag(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "settings"

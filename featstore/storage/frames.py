@@ -1,0 +1,54 @@
+"""Arrow tables kept as small Parquet files of our own: plans, scan caches, previews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from featstore.errors import IntegrityError
+from featstore.storage.tree import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["read", "strings", "write"]
+
+
+def write(storage: Storage, path: str, table: pa.Table) -> int:
+    """Writes a table durably, with page checksums; returns the file's bytes.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    import pyarrow.parquet as pq
+
+    with storage.writer(path) as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        return file.tell()
+
+
+def read(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads a table back, every page checked.
+
+    Raises:
+        NotFoundError: There is no such file.
+        IntegrityError: It was changed or cut short.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    storage.stat(path)
+    try:
+        return pq.read_table(
+            storage.local(path),
+            columns=None if columns is None else list(columns),
+            page_checksum_verification=True,
+            partitioning=None,
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{storage.local(path)} is damaged: {error}.") from error
+
+
+def strings(table: pa.Table, column: str) -> list[str]:
+    """A column of texts that are never null, as a list."""
+    return [str(value) for value in table[column].to_pylist()]

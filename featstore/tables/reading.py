@@ -1,0 +1,268 @@
+"""Reads a version's data files: rows through pyarrow, vectors page by page, every file checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from featstore.errors import IntegrityError, NotFoundError, UsageError
+from featstore.layout import Layout
+from featstore.storage import Stat, Storage, hashing
+from featstore.tables import checked, columns, evolution
+from featstore.tables.entries import LiveFile
+from featstore.tables.footer import DataFile, damaged, opening
+from featstore.tables.log import DeltaLog
+from featstore.tables.parts import PartFile
+from featstore.tables.vectors import fill, gather
+from featstore.tables.writer import writing
+
+__all__ = ["Reader", "read_part"]
+
+
+@dataclass
+class Reader:
+    """The data files of one version."""
+
+    layout: Layout
+    log: DeltaLog
+    files: tuple[LiveFile, ...]
+    schema: pa.Schema
+    dim: int
+    _footers: dict[str, str] | None = None
+
+    def rows(self, names: Sequence[str] | None = None) -> pa.Table:
+        """As ``FeatureTable.rows``."""
+        wanted = [name for name in self.schema.names if name != columns.VECTOR] if names is None else list(names)
+        unknown = [name for name in wanted if name not in self.schema.names or name == columns.VECTOR]
+        if unknown:
+            raise NotFoundError(
+                f"there is no column {', '.join(unknown)} to read; there are {', '.join(self.schema.names)}.",
+                hint="Vectors are read by matrix().",
+            )
+        tables = []
+        for live in self.files:
+            with self.opening(live) as file:
+                found = _read_rows(file, wanted, self.schema)
+            tables.append(_with_place(found, live.path))
+        if tables:
+            return pa.concat_tables(tables)
+        return _with_place(pa.schema([self.schema.field(name) for name in wanted]).empty_table(), "")
+
+    def head(self, count: int) -> pa.Table:
+        """The first rows, without vectors."""
+        names = [name for name in self.schema.names if name != columns.VECTOR]
+        for live in self.files[:1]:
+            with self.opening(live) as file:
+                return _read_rows(file, names, self.schema).slice(0, count)
+        return pa.schema([self.schema.field(name) for name in names]).empty_table()
+
+    def matrix(self, *, verify: bool) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
+        """As ``FeatureTable.matrix``."""
+        with ThreadPoolExecutor(1) as pool:
+            ids = pool.submit(self.ids)
+            vectors = self.load(self.files, verify=verify)
+            return ids.result(), vectors
+
+    def ids(self) -> NDArray[np.object_]:
+        """The ids of all rows.
+
+        Raises:
+            IntegrityError: One occurs twice or is null.
+        """
+        column = self._ids()
+        if column.null_count:
+            raise IntegrityError(f"{column.null_count} rows of {self._where()} have no item_id.")
+        if _distinct(column) != len(column):
+            twice = duplicates(column)
+            raise IntegrityError(
+                f"{len(twice)} item_ids occur more than once in {self._where()}, the first is {twice[0]!r}.",
+                hint="Another program has written to the table; open an earlier version and extract again.",
+            )
+        ids: NDArray[np.object_] = column.to_numpy().astype(object, copy=False)
+        return ids
+
+    def load(self, files: Sequence[LiveFile], *, verify: bool) -> NDArray[np.float32]:
+        """The vectors of some files, in their order; new or changed files are verified and remembered."""
+        known = {} if verify else checked.recall(self.layout)
+        out = np.empty((sum(live.rows for live in files), self.dim), np.float32)
+        passed: dict[str, Stat] = {}
+        with ExitStack() as stack:
+            jobs, start = [], 0
+            for live in files:
+                file = stack.enter_context(self.opening(live))
+                path = self._path(live.path)
+                new = known.get(path) != file.stat
+                if new:
+                    passed[path] = file.stat
+                jobs.append((file, start, new))
+                start += live.rows
+            fill(out, jobs)
+        checked.remember(self.layout, passed)
+        return out
+
+    def vectors(self, files: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As ``FeatureTable.vectors``."""
+        rows = np.asarray(rows, np.int64)
+        if len(files) != len(rows):
+            raise UsageError(f"{len(files)} files and {len(rows)} rows do not make pairs.")
+        out = np.empty((len(rows), self.dim), np.float32)
+        names, which = np.unique(np.asarray(files, object).astype(str), return_inverse=True)
+        known = checked.recall(self.layout)
+        for number, name in enumerate(names):
+            live = self.live(str(name))
+            places = np.flatnonzero(which == number)
+            wanted = rows[places]
+            if wanted.min() < 0 or wanted.max() >= live.rows:
+                raise NotFoundError(f"{live.path} has rows 0 to {live.rows - 1}, not {wanted.min()} to {wanted.max()}.")
+            with self.opening(live) as file:
+                sparse = len(wanted) < live.rows // 8 and file.direct
+                if sparse and known.get(self._path(live.path)) == file.stat:
+                    out[places] = gather(file, wanted, self.dim)
+                    continue
+            out[places] = self.load([live], verify=False)[wanted]
+        return out
+
+    def rewrite(
+        self, name: str, drop: NDArray[np.int64], path: str, *, schema: pa.Schema | None = None
+    ) -> PartFile | None:
+        """As ``FeatureTable.rewrite_part``; with a schema the columns get its types."""
+        target = self.schema if schema is None else schema
+        live = self.live(name)
+        keep = np.ones(live.rows, bool)
+        drop = np.asarray(drop, np.int64)
+        if len(drop) and (drop.min() < 0 or drop.max() >= live.rows):
+            raise NotFoundError(f"{live.path} has rows 0 to {live.rows - 1}, not {drop.min()} to {drop.max()}.")
+        keep[drop] = False
+        if not keep.any():
+            return None
+        with self.opening(live) as file:
+            there = evolution.of_file(file.metadata.schema.to_arrow_schema(), file.where)
+            names = columns.ordered(there.remove(there.get_field_index(columns.VECTOR))).names
+            rows = pa.schema([target.field(name) for name in names])
+            with writing(self.layout.storage, self.log.folder, path, rows, self.dim) as writer:
+                start = 0
+                for group in range(file.metadata.num_row_groups):
+                    found = _read_rows(file, names, target, group=group)
+                    vectors = np.empty((len(found), self.dim), np.float32)
+                    fill(vectors, [(file.only(group), 0, True)])
+                    kept = keep[start : start + len(found)]
+                    start += len(found)
+                    writer.write(found.filter(pa.array(kept)), vectors[kept])
+        return writer.part()
+
+    def merge(self, group: Sequence[LiveFile], path: str) -> PartFile:
+        """Writes one file with the rows of several, in their order."""
+        names = [name for name in self.schema.names if name != columns.VECTOR]
+        schema = columns.ordered(pa.schema([self.schema.field(name) for name in names]))
+        with writing(self.layout.storage, self.log.folder, path, schema, self.dim) as writer:
+            part = replace(self, files=tuple(group))
+            rows = part.rows(schema.names).select(schema.names)
+            writer.write(rows.combine_chunks(), part.load(group, verify=True))
+        return writer.part()
+
+    def only(self, live: LiveFile) -> Reader:
+        """The same, as if the version had this file only."""
+        return replace(self, files=(live,))
+
+    def opening(self, live: LiveFile) -> AbstractContextManager[DataFile]:
+        """Opens a live file, compared with all that the log says of it."""
+        if self._footers is None:
+            self._footers = self.log.footers(self.files)
+        where = self.layout.storage.local(self._path(live.path))
+        return opening(where, size=live.size, rows=live.rows, digest=self._footers.get(live.path))
+
+    def live(self, name: str) -> LiveFile:
+        """The file of that path.
+
+        Raises:
+            NotFoundError: This version has no such file.
+        """
+        for live in self.files:
+            if live.path == name:
+                return live
+        raise NotFoundError(f"this version of {self._where()} has no file {name}.")
+
+    def _ids(self) -> pa.ChunkedArray[Any]:
+        chunks = []
+        for live in self.files:
+            with self.opening(live) as file:
+                chunks += _read_rows(file, ["item_id"], self.schema)["item_id"].chunks
+        return pa.chunked_array(chunks, pa.string())
+
+    def _path(self, name: str) -> str:
+        return f"{self.log.folder}/{name}"
+
+    def _where(self) -> Path:
+        return self.layout.storage.local(self.log.folder)
+
+
+def _distinct(column: pa.ChunkedArray[Any]) -> int:
+    import polars as pl  # counts three times as fast as pyarrow
+
+    series = pl.from_arrow(column)
+    return series.n_unique() if isinstance(series, pl.Series) else 0
+
+
+def duplicates(column: pa.ChunkedArray[Any]) -> list[str]:
+    """The values that occur more than once."""
+    counts = pc.value_counts(column)
+    twice = counts.filter(pc.greater(counts.field("counts"), pa.scalar(1)))
+    return [str(value) for value in twice.field("values").to_pylist()]
+
+
+def read_part(
+    storage: Storage, folder: str, path: str, *, dim: int, sha256: str | None
+) -> tuple[pa.Table, NDArray[np.float32]]:
+    """As ``FeatureTable.read_part``."""
+    where = storage.local(f"{folder}/{path}")
+    with opening(where, ours=True) as file:
+        if sha256 is not None and hashing.of_file(where) != sha256:
+            raise damaged(where, "it is not the file that the run has written")
+        schema = evolution.of_file(file.metadata.schema.to_arrow_schema(), where)
+        rows = _read_rows(file, [name for name in schema.names if name != columns.VECTOR], schema)
+        vectors = np.empty((file.rows, dim), np.float32)
+        fill(vectors, [(file, 0, True)])
+    return rows, vectors
+
+
+def _read_rows(file: DataFile, names: list[str], schema: pa.Schema, *, group: int | None = None) -> pa.Table:
+    try:
+        with pq.ParquetFile(file.where, metadata=file.metadata, page_checksum_verification=True) as parquet:
+            there = set(file.metadata.schema.to_arrow_schema().names)
+            present = [name for name in names if name in there]
+            threads = len(present) > 2
+            if group is None:
+                found = parquet.read(present, use_threads=threads)
+            else:
+                found = parquet.read_row_group(group, present, use_threads=threads)
+            count = file.rows if group is None else file.metadata.row_group(group).num_rows
+        read = {
+            name: found[name].cast(schema.field(name).type)
+            if name in there
+            else pa.chunked_array([pa.nulls(count, schema.field(name).type)])
+            for name in names
+        }
+        if any(len(column) != count for column in read.values()):
+            raise damaged(file.where, "its columns have different lengths")
+        table = pa.table(read, schema=pa.schema([schema.field(name) for name in names]))
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise damaged(file.where, f"its rows cannot be read ({error})") from error
+    return table
+
+
+def _with_place(rows: pa.Table, path: str) -> pa.Table:
+    count = len(rows)
+    return rows.append_column("_file", pa.repeat(pa.scalar(path, pa.string()), count)).append_column(
+        "_row", pa.array(np.arange(count, dtype=np.int64))
+    )

@@ -1,0 +1,8 @@
+"""Looking after a store: summaries, verification, garbage collection, a check of the machine."""
+
+from featstore.upkeep.doctor import doctor
+from featstore.upkeep.gc import gc
+from featstore.upkeep.summary import summarise
+from featstore.upkeep.verify import verify
+
+__all__ = ["doctor", "gc", "summarise", "verify"]

@@ -1,0 +1,188 @@
+"""Is everything still what was written? Bytes by their digests, vectors by making some again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featstore import models
+from featstore.encode import Observer
+from featstore.errors import FeatstoreError, IntegrityError
+from featstore.extract.shard import open_encoder, source_options
+from featstore.records import (
+    Artefact,
+    Finding,
+    Manifest,
+    ModelCard,
+    Reference,
+    ShardReceipt,
+    SourceRecord,
+    StoreRecord,
+    VerifyReport,
+)
+from featstore.settings import ExtractSettings
+from featstore.sources import open_source
+from featstore.storage import documents, frames, hashing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from featstore.layout import Layout
+    from featstore.tables import FeatureTable
+
+__all__ = ["verify"]
+
+# The same cosine that makes two ways of computing a vector one space.
+_SAME = 0.9999
+
+
+def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) -> VerifyReport:
+    """Checks tables, their models and the store's documents.
+
+    Args:
+        layout: The store.
+        tables: The tables to look at, each at the version it was opened at.
+        sample: Items of each table to embed again from the source; 0 for none.
+
+    Returns:
+        What was looked at and found; nothing is changed.
+    """
+    started = time.monotonic()
+    findings = _documents(layout)
+    spaces = sorted({table.space_id for table in tables})
+    for space_id in spaces:
+        findings += _model(layout, space_id)
+    sampled, cosines = 0, []
+    for table in tables:
+        found = [
+            Finding(
+                severity="warning" if problem.harmless else "error",
+                code=problem.code,
+                path=f"{layout.table(table.name, table.space_id)}/{problem.path}",
+                message=problem.message,
+            )
+            for problem in table.verify()
+        ]
+        findings += found
+        if sample and not any(finding.severity == "error" for finding in findings):
+            try:
+                ids, similar = _sample(layout, table, sample)
+            except FeatstoreError as error:
+                findings.append(Finding(severity="warning", code="not_sampled", path=table.name, message=error.message))
+                continue
+            sampled += len(ids)
+            cosines += similar
+            findings += [
+                Finding(
+                    severity="error",
+                    code="vector_differs",
+                    path=f"{table.name}: {item}",
+                    message=f"embedding it again gives a vector of cosine {cosine:.6f} with the stored one",
+                )
+                for item, cosine in zip(ids, similar, strict=True)
+                if cosine < _SAME
+            ]
+    return VerifyReport(
+        ok=not any(finding.severity == "error" for finding in findings),
+        tables=len(tables),
+        files=sum(len(table.files) for table in tables),
+        bytes=sum(table.bytes for table in tables),
+        rows=sum(len(table) for table in tables),
+        models=len(spaces),
+        sampled=sampled,
+        min_cosine=round(min(cosines), 6) if cosines else None,
+        seconds=round(time.monotonic() - started, 3),
+        findings=tuple(findings),
+    )
+
+
+def _documents(layout: Layout) -> list[Finding]:
+    """Reads every JSON document of the store; each carries its own digest."""
+    kinds: list[tuple[str, type]] = [(layout.store, StoreRecord)]
+    storage = layout.storage
+    kinds += [(path, SourceRecord) for path in storage.files("sources")]
+    kinds += [(path, Reference) for path in storage.files("models/refs")]
+    for path in storage.files("runs"):
+        if path.endswith("/manifest.json"):
+            kinds.append((path, Manifest))
+        elif "/shards/" in path:
+            kinds.append((path, ShardReceipt))
+    findings = []
+    for path, kind in kinds:
+        try:
+            documents.read(storage, path, kind)
+        except FeatstoreError as error:
+            findings.append(Finding(severity="error", code="damaged_document", path=path, message=error.message))
+    return findings
+
+
+def _model(layout: Layout, space_id: str) -> list[Finding]:
+    """Hashes the files of a model against its card."""
+    try:
+        card = models.load_card(layout, space_id)
+    except FeatstoreError as error:
+        path = layout.model_card(space_id)
+        return [Finding(severity="error", code="damaged_document", path=path, message=error.message)]
+    findings = []
+    for artefact in (card.onnx, card.canaries, card.tokenizer):
+        if artefact is None:
+            continue
+        path = layout.model(space_id, artefact.file)
+        message = _differs(layout, path, artefact)
+        if message:
+            findings.append(Finding(severity="error", code="damaged_model", path=path, message=message))
+    return findings
+
+
+def _differs(layout: Layout, path: str, artefact: Artefact) -> str | None:
+    try:
+        found = hashing.of_file(layout.storage.local(path))
+    except FeatstoreError as error:
+        return error.message
+    if found != artefact.sha256:
+        return f"its SHA-256 is {found[:12]}…, the model's card says {artefact.sha256[:12]}…"
+    return None
+
+
+def _sample(layout: Layout, table: FeatureTable, count: int) -> tuple[list[str], list[float]]:
+    """Embeds some items of the source again; their ids and cosines with the stored vectors."""
+    record = documents.read(layout.storage, layout.source(table.name), SourceRecord)
+    card: ModelCard = models.load_card(layout, table.space_id)
+    reading = {key: value for key, value in record.options.items() if value not in (None, [])}
+    settings = ExtractSettings(source=record.uri, model=card.model, device="auto", **reading)  # type: ignore[arg-type]
+    source = open_source(record.uri, modality=card.modality, options=source_options(settings))
+    items = _evenly(_unchanged(source.scan().items, table.rows()), count)
+    if not items.num_rows:
+        return [], []
+    reader = source.reader(items.drop_columns(["_file", "_row"]))
+    encoder = open_encoder(layout, card, settings)
+    encoded = encoder.encode(reader.read, items.num_rows, _Nobody())
+    stored = table.vectors(frames.strings(items, "_file"), np.asarray(items["_row"]))
+    made = encoded.vectors
+    lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(stored, axis=1)
+    cosines = (made * stored).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+    if encoded.errors:
+        row, error = next(iter(sorted(encoded.errors.items())))
+        raise IntegrityError(f"{items['item_id'][row]} can no longer be embedded: {error.message}")
+    return frames.strings(items, "item_id"), cosines.tolist()
+
+
+def _unchanged(scanned: pa.Table, stored: pa.Table) -> pa.Table:
+    places = stored.select(["item_id", "content_sha256", "_file", "_row"])
+    return scanned.join(places, keys=["item_id", "content_sha256"], join_type="inner").sort_by("content_sha256")
+
+
+def _evenly(items: pa.Table, count: int) -> pa.Table:
+    at = np.unique(np.linspace(0, items.num_rows - 1, min(count, items.num_rows)).astype(np.int64))
+    return items.take(at) if items.num_rows else items
+
+
+class _Nobody(Observer):
+    def decoded(self, row: int, content: object) -> None:
+        """Nothing is kept."""
+
+    def done(self, count: int, rejected: int) -> None:
+        """Nothing is shown."""

@@ -1,0 +1,100 @@
+"""What the tests of the command line share: real subprocesses over one small store of real vectors."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featstore.cli import main
+
+COMMAND = [sys.executable, "-m", "featstore.cli"]
+MODEL = "efficientnet_lite0"
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FEATSTORE_")}
+    return {**kept, "COLUMNS": "100", **more}
+
+
+def run(*arguments: str | Path, cwd: Path, **env: str) -> Outcome:
+    """One command as a user runs it."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=120
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def inside(*arguments: str | Path, cwd: Path) -> Outcome:
+    """The same within this process: quicker, where neither signals nor imports matter."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([*map(str, arguments)])
+        except SystemExit as exit_:
+            code = exit_.code
+    assert isinstance(code, int)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def photos(folder: Path, number: int, *, seed: int = 0) -> Path:
+    """Writes JPEG files that differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for at in range(number):
+        coarse = generator.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((64, 48)).save(folder / f"{at:04d}.jpg")
+    return folder
+
+
+@functools.cache
+def world() -> Path:
+    """A folder with ``photos`` and a store that holds them; read it, never write into it."""
+    root = Path(tempfile.mkdtemp(prefix="featstore-cli-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    photos(root / "photos", 12)
+    (root / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
+    (root / "photos" / "notes.json").write_text("{}")
+    done = run("extract", "photos", "--model", MODEL, "--json", cwd=root)
+    assert done.code == 0, done.err
+    (root / "first.json").write_text(done.out)
+    return root
+
+
+def stocked(folder: Path) -> Path:
+    """Makes a store in ``folder`` that has the model already, and no table."""
+    store = folder / "featstore-data"
+    store.mkdir(parents=True)
+    shutil.copy(world() / "featstore-data" / "store.json", store)
+    shutil.copytree(world() / "featstore-data" / "models", store / "models")
+    return folder
+
+
+def schema(name: str) -> Any:
+    return json.loads((SCHEMAS / name).read_text("utf-8"))

@@ -1,0 +1,63 @@
+"""Stores for tests: fresh ones that share the models exported once in the session."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import featstore
+from featstore.store import Store
+
+__all__ = ["copy_models", "damage", "fresh", "vectors", "write_texts"]
+
+
+def copy_models(model_store: Path, target: Path) -> Path:
+    """Makes a store with the session's exported models in it, by hard links; returns its path."""
+    for file in sorted((model_store / "models").rglob("*")):
+        if file.is_file():
+            new = target / "models" / file.relative_to(model_store / "models")
+            new.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, new)
+    (target / "store.json").write_bytes((model_store / "store.json").read_bytes())
+    return target
+
+
+def fresh(model_store: Path, folder: Path) -> Store:
+    """An opened store with the exported models and no table."""
+    return featstore.open(copy_models(model_store, folder / "store"))
+
+
+def write_texts(path: Path, rows: dict[str, str], **columns: dict[str, object]) -> Path:
+    """A JSONL source: ids and texts, with further columns by id."""
+    lines = [
+        json.dumps({"id": i, "text": t, **{name: values.get(i) for name, values in columns.items()}})
+        for i, t in rows.items()
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def vectors(table: featstore.Table) -> dict[str, bytes]:
+    """Each item's vector as bytes."""
+    ids, matrix = table.matrix()
+    return {str(item): matrix[at].tobytes() for at, item in enumerate(ids)}
+
+
+def damage(path: Path, change: str, *, bit: int = 0) -> None:
+    """Replaces a file (never writes into it: others may be linked to it) by a damaged copy.
+
+    Args:
+        path: The file.
+        change: ``flip`` one bit, cut one byte (``short``), ``half`` of it or all (``empty``).
+        bit: Which bit to flip.
+    """
+    data = bytearray(path.read_bytes())
+    if change == "flip":
+        data[bit // 8] ^= 1 << (bit % 8)
+    else:
+        data = data[: {"short": len(data) - 1, "half": len(data) // 2, "empty": 0}[change]]
+    stat = path.stat()
+    path.unlink()
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

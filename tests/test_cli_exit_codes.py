@@ -1,0 +1,235 @@
+"""Each way a command can end: its exit code, what stands on which stream, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+from cli_world import COMMAND, MODEL, Outcome, environment, inside, photos, run, schema, stocked, world
+
+
+def _refused(done: Outcome, code: int) -> None:
+    """One to three lines on stderr, nothing on stdout."""
+    assert done.code == code, done.err
+    assert done.out == ""
+    lines = done.err.strip().splitlines()
+    assert 1 <= len(lines) <= 3
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["extract", "photos", "--modle", "x"], "--model"),
+        (["extract", "photos"], "--model"),
+        (["extract"], "SOURCE"),
+        (["extrakt"], "extract"),
+        (["extract", "photos", "--model", "efficientnet_lite1"], "efficientnet_lite0"),
+        (["extract", "nowhere", "--model", MODEL], "nowhere"),
+        (["extract", "photos", "--model", MODEL, "--limit", "0"], "limit"),
+        (["extract", "photos", "--model", MODEL, "--limit", "many"], "limit"),
+        (["extract", "photos", "--model", MODEL, "--max-reject-share", "nan"], "max_reject_share"),
+        (["extract", "photos", "--model", MODEL, "--max-reject-share", "1.5"], "max_reject_share"),
+        (["extract", "photos", "--model", MODEL, "--label-from", "name"], "label_from"),
+        (["extract", "photos", "--model", MODEL, "--name", "../x"], "../x"),
+        (["show", "fotos"], "photos"),
+        (["show", "photos:99"], "99"),
+        (["show", "photos@resnet50"], "resnet50"),
+        (["show", "a:b:c"], "a:b:c"),
+        (["show", "20200101T000000-abcdef"], "20200101T000000-abcdef"),
+        (["show", "photos", "--history", "--paths"], "--history"),
+        (["ls", "heads"], "heads"),
+        (["ls", "--store", "nowhere"], "nowhere"),
+        (["models", "show", "resnet51"], "resnet50"),
+        (["models", "export", "minilm"], "--output"),
+    ],
+)
+def test_usage_ends_with_2_and_names_what_is_wrong(arguments: list[str], said: str) -> None:
+    done = inside(*arguments, "-q", "--json", cwd=world())
+    _refused(done, 2)
+    assert said in done.err
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_that_is_not_there_ends_with_2(device: str, tmp_path: Path) -> None:
+    stocked(tmp_path)
+    photos(tmp_path / "photos", 1)
+    done = inside("extract", "photos", "--model", MODEL, "--device", device, "-q", cwd=tmp_path)
+    _refused(done, 2)
+    assert device in done.err
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_setting() -> None:
+    done = run("extract", "photos", "--model", MODEL, cwd=world(), FEATSTORE_MAX_REJECTS_SHARE="0.5")
+    _refused(done, 2)
+    assert "FEATSTORE_MAX_REJECTS_SHARE" in done.err
+    assert "'max_reject_share'" in done.err
+
+
+def test_the_environment_sets_what_no_flag_does() -> None:
+    done = run("extract", "photos", "--dry-run", "--json", cwd=world(), FEATSTORE_MODEL=MODEL, FEATSTORE_LIMIT="3")
+    assert done.code == 0, done.err
+    assert done.json["seen"] <= 4
+
+
+def test_a_bug_ends_with_1_in_two_lines_and_v_shows_where() -> None:
+    program = (
+        "import featstore.store as s\n"
+        "def broken(self): raise ZeroDivisionError('by zero')\n"
+        "s.Store.tables = broken\n"
+        "from featstore.cli import main\n"
+        "main({arguments})\n"
+    )
+    shown = {}
+    for arguments in (["ls"], ["ls", "-v"], ["-v", "ls"]):
+        text = program.format(arguments=arguments)
+        shown[tuple(arguments)] = subprocess.run(
+            [sys.executable, "-c", text], cwd=world(), env=environment(), capture_output=True, text=True, timeout=60
+        )
+    short = shown["ls",]
+    assert short.returncode == 1
+    assert "ZeroDivisionError: by zero" in short.stderr
+    assert "bug" in short.stderr
+    assert len(short.stderr.strip().splitlines()) == 2
+    for arguments in (("ls", "-v"), ("-v", "ls")):
+        assert "Traceback" in shown[arguments].stderr
+        assert shown[arguments].returncode == 1
+
+
+def test_too_many_rejects_end_with_3_after_storing_the_good_ones(tmp_path: Path) -> None:
+    stocked(tmp_path)
+    photos(tmp_path / "photos", 6)
+    for at in range(11):
+        (tmp_path / "photos" / f"bad{at}.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes([at]) * 40)
+    done = run("extract", "photos", "--model", MODEL, "--json", cwd=tmp_path)
+    assert done.code == 3, done.err
+    result = done.json
+    jsonschema.validate(result, schema("outputs/extract.json"))
+    assert (result["seen"], result["stored"], result["rejected"]) == (17, 6, 11)
+    assert result["version"] == 0
+    assert "11 of 17 items were rejected" in done.err
+    rejects = inside("show", "photos", "--rejects", "--json", cwd=tmp_path).json
+    assert len(rejects) == 11
+    people = inside("extract", "photos", "--model", MODEL, "--retry-rejects", "-q", cwd=tmp_path)
+    assert people.code == 3
+    assert "17 seen = 0 stored + 6 reused + 11 rejected" in people.out
+    assert inside("extract", "photos", "--model", MODEL, "--max-reject-share", "1", cwd=tmp_path).code == 0
+
+
+def test_damage_ends_verify_with_4_after_printing_it(tmp_path: Path) -> None:
+    stocked(tmp_path)
+    photos(tmp_path / "photos", 3)
+    assert inside("extract", "photos", "--model", MODEL, cwd=tmp_path).code == 0
+    assert inside("verify", "--sample", "0", cwd=tmp_path).code == 0
+    (file,) = (tmp_path / "featstore-data" / "features").rglob("*.parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    done = run("verify", "--sample", "0", "--json", cwd=tmp_path)
+    assert done.code == 4, done.err
+    jsonschema.validate(done.json, schema("outputs/verify.json"))
+    assert not done.json["ok"]
+    assert any(file.name in finding["path"] for finding in done.json["findings"])
+    people = inside("verify", "photos", "--sample", "0", cwd=tmp_path)
+    assert people.code == 4
+    assert file.name in people.out
+    assert "error: " in people.err
+
+
+def test_an_implausible_removal_ends_with_5_and_changes_nothing(tmp_path: Path) -> None:
+    stocked(tmp_path)
+    folder = photos(tmp_path / "photos", 24)
+    assert inside("extract", "photos", "--model", MODEL, cwd=tmp_path).code == 0
+    for at in range(12):
+        (folder / f"{at:04d}.jpg").unlink()
+    done = run("extract", "photos", "--model", MODEL, "--json", cwd=tmp_path)
+    assert done.code == 5, done.err
+    jsonschema.validate(done.json, schema("outputs/extract.json"))
+    assert (done.json["removed"], done.json["version"]) == (12, 0)
+    assert "--allow-removals" in done.err
+    assert len(inside("show", "photos", "--history", "--json", cwd=tmp_path).json) == 1
+    allowed = inside("extract", "photos", "--model", MODEL, "--allow-removals", "--json", cwd=tmp_path)
+    assert allowed.code == 0
+    assert allowed.json["removed"] == 12
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_an_extract_soon_and_the_next_one_goes_on(tmp_path: Path, signum: int, code: int) -> None:
+    stocked(tmp_path)
+    photos(tmp_path / "photos", 160)
+    arguments = ["extract", "photos", "--model", MODEL, "--shard-items", "8", "--workers", "1", "--json"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "featstore-data").glob("runs/*/shards/*.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signum)
+    sent = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert time.monotonic() - sent < 5
+    result = json.loads(out)
+    jsonschema.validate(result, schema("outputs/extract.json"))
+    assert result["status"] == "interrupted"
+    assert result["version"] is None
+    assert "run the same command again" in err
+    again = run(*arguments, cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert again.json["resumed_shards"] >= 1
+    assert again.json["stored"] == 160
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same(signals: int) -> None:
+    program = (
+        "import time\nfrom featstore.cli import signals\nsignals.install()\nprint('ready', flush=True)\n"
+        "def swallow():\n    while True:\n        try: time.sleep(0.05)\n        except Exception: pass\n"
+        "while True:\n    try: swallow()\n    except Exception: pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    sent = time.monotonic()
+    for _ in range(signals):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert time.monotonic() - sent < (5 if signals == 1 else 2)
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "models", "list"],
+        cwd=world(),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+    assert err == ""

@@ -1,0 +1,119 @@
+"""Help: fast, complete, and each example in it works."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from cli_world import COMMAND, MODEL, environment, inside, photos, run, stocked, world
+
+from featstore.settings import ExtractSettings
+
+HELPS = [
+    "", "extract", "ls", "show", "verify", "gc", "doctor", "models", "models list", "models show", "models export",
+]  # fmt: skip
+
+
+def _help(command: str) -> str:
+    done = inside(*command.split(), "--help", cwd=Path.cwd())
+    assert done.code == 0, done.err
+    return done.out
+
+
+def test_help_takes_less_than_three_tenths_of_a_second_of_cpu() -> None:
+    took = []
+    for _ in range(3):
+        process = subprocess.Popen([*COMMAND, "--help"], env=environment(), stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        took.append(usage.ru_utime + usage.ru_stime)
+    assert min(took) < 0.3, took
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], ("pyarrow", "polars", "pydantic", "numpy", "onnxruntime", "deltalake", "torch")),
+        (["extract", "--help"], ("pyarrow", "polars", "numpy", "onnxruntime", "deltalake", "torch")),
+        (["models", "list"], ("torch", "pyarrow")),
+        (["ls"], ("torch", "onnxruntime", "transformers")),
+        (["show", "photos"], ("torch", "onnxruntime", "transformers")),
+        (["show", "photos", "--rejects"], ("torch", "onnxruntime", "transformers")),
+        (["extract", "photos", "--model", MODEL], ("torch", "transformers", "onnxruntime")),
+        (["verify", "--sample", "1"], ("torch", "transformers")),
+    ],
+)
+def test_a_command_imports_no_more_than_it_needs(arguments: list[str], absent: tuple[str, ...]) -> None:
+    program = (
+        "import sys\nfrom featstore.cli import main\n"
+        f"try: main({arguments!r})\n"
+        f"finally: print([m for m in {absent!r} if m in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=world(), env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_extracting_with_an_exported_model_imports_no_torch(tmp_path: Path) -> None:
+    stocked(tmp_path)
+    photos(tmp_path / "photos", 2)
+    program = (
+        "import sys\nfrom featstore.cli import main\n"
+        f"try: main(['extract', 'photos', '--model', {MODEL!r}])\n"
+        "finally: print('onnxruntime' in sys.modules, 'torch' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "True False"
+
+
+def test_every_setting_has_a_flag_of_its_name() -> None:
+    shown = _help("extract")
+    for field in fields(ExtractSettings):
+        if field.name != "source":
+            assert re.search(rf"--{field.name.replace('_', '-')}\b", shown), field.name
+    assert "--no-previews" in shown
+
+
+def test_the_commands_stand_in_their_panels() -> None:
+    shown = _help("")
+    order = ["Make", "extract", "Look", "ls", "show", "Look after", "verify", "gc", "doctor", "Models", "models"]
+    at = [re.search(rf"[─│] {word} ", shown[:]) for word in order]
+    assert all(at)
+    assert [m.start() for m in at if m] == sorted(m.start() for m in at if m)
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_each_help_begins_with_an_example_that_works(command: str, tmp_path: Path) -> None:
+    body = _help(command).split("Usage:", 1)[1].splitlines()[1:]
+    first = next(line.strip() for line in body if line.strip())
+    assert first.startswith("$ featstore "), first
+    arguments = shlex.split(first)[2:]
+    if command:
+        assert " ".join(arguments).startswith(command)
+    where = world()
+    if arguments[0] == "extract":  # the one example that writes into a table
+        where = stocked(tmp_path)
+        photos(where / "photos", 2)
+    arguments = [str(tmp_path / word) if word == "lite0" else word for word in arguments]
+    done = inside(*arguments, cwd=where)
+    assert done.code == 0, done.err
+    assert done.out.strip()
+
+
+def test_no_command_prints_the_help_and_the_version_is_known(tmp_path: Path) -> None:
+    done = run(cwd=tmp_path)
+    assert done.code == 2
+    assert "Usage:" in done.out + done.err
+    assert run("--version", cwd=tmp_path).out.startswith("featstore 0.")
