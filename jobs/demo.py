@@ -34,7 +34,7 @@ LEVELS |= {"0.6666666666666666": "rather defective", "1.0": "defective"}
 NEIGHBOURS = 10
 # Cracks, a dark patch, and the first defective and the first sound polycrystalline cell.
 QUERIES = ("images/cell0010.png", "images/cell0005.png", "images/cell0068.png", "images/cell0061.png")
-PACKAGES = ("scikit-learn", "pillow", "pytest")
+PACKAGES = ("scikit-learn", "pytest", "transformers")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     folder: Path = given.output
     print("Nothing is downloaded: models and data lie in the installed packages")
     print("  elpv-dataset 91 MB (CC BY-NC-SA 4.0), efficientnet-lite0 17 MB and MiniLM 83 MB (Apache-2.0).")
-    print(f"{folder}/ will hold a copy of the photographs (90 MB) and the store (about 150 MB).\n")
+    print(f"{folder}/ will hold a copy of the photographs (90 MB) and the store (about 130 MB).\n")
 
     cells = lay_out_cells(folder / "cells", given.photos)
     packages = write_packages(folder / "packages.jsonl")

@@ -198,8 +198,9 @@ def test_a_signal_ends_an_extract_soon_and_the_next_one_goes_on(tmp_path: Path, 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same(signals: int) -> None:
     program = (
-        "import time\nfrom featstore.cli import signals\nsignals.install()\nprint('ready', flush=True)\n"
-        "def swallow():\n    while True:\n        try: time.sleep(0.05)\n        except Exception: pass\n"
+        "import time\nfrom featstore.cli import signals\nsignals.install()\n"
+        "def swallow():\n    while True:\n        try:\n            print('ready', flush=True); time.sleep(0.05)\n"
+        "        except Exception: pass\n"
         "while True:\n    try: swallow()\n    except Exception: pass\n"
     )
     process = subprocess.Popen(

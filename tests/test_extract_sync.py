@@ -88,6 +88,11 @@ def test_a_new_column_is_added_and_a_changed_type_refused(model_store, tmp_path)
     with pytest.raises(SettingsError, match="stars"):
         store.extract(write_texts(path, TEXTS, stars=dict.fromkeys(TEXTS, "many")), model="minilm", id_column="id")
     assert store.table("notes").version == table.version
+    other = dict.fromkeys(TEXTS, 3) | {"t07": "many"}
+    retyped = store.extract(write_texts(path, TEXTS, stars=other), model="minilm", id_column="id", retype=True)
+    frame = retyped.to_polars().sort("item_id")
+    assert frame["stars"].to_list() == [str(other[item]) for item in sorted(TEXTS)]
+    assert vectors(retyped) == vectors(table)
 
 
 def test_pictures_from_a_folder(model_store, photos, tmp_path):

@@ -59,7 +59,7 @@ def test_every_operation_may_fail(model_store, source, expected, tmp_path, monke
 
 @pytest.mark.parametrize(("code", "first"), [(errno.ENOSPC, 1), (errno.EIO, 4), (errno.EACCES, 7)])
 def test_an_operation_may_fail(model_store, source, expected, tmp_path, monkeypatch, code, first):
-    fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, first=first, step=11)
+    fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, first=first, step=31)
 
 
 def fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, *, first, step) -> None:

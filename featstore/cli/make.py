@@ -10,7 +10,7 @@ import typer
 
 from featstore.cli import console
 from featstore.cli.options import MAKE, DryRun, Json, Quiet, StorePath, Verbose, volume
-from featstore.errors import FeatstoreError, SettingsError
+from featstore.errors import FeatstoreError, InterruptedRunError, SettingsError, TooManyRejectsError
 
 __all__ = ["register"]
 
@@ -143,7 +143,10 @@ def extract(
     except FeatstoreError as error:
         result = error.context.get("result")
         if isinstance(result, ExtractResult):
-            console.emit(result) if json else report.extraction(result)
+            if json:
+                console.emit(result)
+            elif isinstance(error, TooManyRejectsError | InterruptedRunError):
+                report.extraction(result)
         raise
     assert table.last_run is not None
     console.emit(table.last_run) if json else report.extraction(table.last_run)

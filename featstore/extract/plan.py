@@ -68,7 +68,7 @@ class Plan:
     ``embed`` holds the items to embed in the source's order, with the scan's columns, metadata and
     ``shard``; ``carry`` those whose vector exists, with ``from_file`` and ``from_row`` (null: the
     vector that this run makes for the same content). ``drop`` maps a data file of the table to the
-    rows that leave it.
+    rows that leave it. ``again`` counts, by reason, what was refused before and is not tried again.
     """
 
     embed: pa.Table
@@ -78,7 +78,7 @@ class Plan:
     shards: int
     removed: tuple[str, ...] = ()
     digest: str = ""
-    again: tuple[str, ...] = field(default=(), repr=False)
+    again: dict[str, int] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -105,7 +105,7 @@ def make(
         items: ``Scan.items``, in the source's order.
         stored: The table's rows with ``_file`` and ``_row``; None for a table not made yet.
         metadata: The scan's metadata as the table would hold it, same rows as ``items``.
-        rejected: ``item_id`` and ``content_sha256`` of what is not to be tried again.
+        rejected: ``item_id``, ``content_sha256`` and ``code`` of what is not to be tried again.
         staged: Vectors left by an unfinished run of the same space.
         removable: Ids that leave when the scan lacks them; None means every id of the table.
         held: Ids that stay although the scan lacks them: unreadable now, not gone.
@@ -172,9 +172,10 @@ def make(
         {
             "item_id": pl.Series(values=rejected["item_id"], dtype=pl.String),
             "sha": pl.Series(values=rejected["content_sha256"], dtype=pl.String),
+            "code": pl.Series(values=rejected["code"], dtype=pl.String),
         }
-    ).unique()
-    again = todo.filter(pl.col("from_file").is_null()).join(refused, on=["item_id", "sha"], how="semi")
+    ).unique(["item_id", "sha"], keep="last", maintain_order=True)
+    again = todo.filter(pl.col("from_file").is_null()).join(refused, on=["item_id", "sha"], how="inner")
     todo = todo.join(again.select("item_id"), on="item_id", how="anti", maintain_order="left")
     first = pl.col("sha").is_first_distinct()
     stored_vector = pl.col("from_file").is_not_null()
@@ -227,7 +228,7 @@ def make(
         shards=int(shards[-1]) + 1 if len(shards) else 0,
         removed=tuple(gone["item_id"].to_list()),
         digest=_digest(to_embed, to_carry, drop, binding),
-        again=tuple(again["item_id"].to_list()),
+        again=dict(again["code"].value_counts(sort=True).iter_rows()),
     )
 
 

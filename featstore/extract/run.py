@@ -124,8 +124,11 @@ class _Run:
         storage, layout = self.layout.storage, self.layout
         assert self.card is not None
         table = self._table()
+        run_id = _new_run_id()
         opened = recovery.find_open(self.layout, self.name, table, self._warn)
         scan, cache = self._scan()
+        if self.settings.retype:
+            table = self._retyped(scan, table)
         unfinished = recovery.unfinished(self.layout, table) if opened else []
         plan = self._plan(
             scan, table, recovery.staged(self.layout, [m for m in unfinished if opened and m.run_id != opened.run_id])
@@ -135,14 +138,13 @@ class _Run:
             plan = self._plan(scan, table, recovery.staged(self.layout, unfinished))
         self._guard(scan, plan, table)
 
-        run_id = opened.run_id if opened is not None and resumed else _new_run_id()
+        if opened is not None and resumed:
+            run_id = opened.run_id
         if plan.empty:
             refusals.record(self.layout, table, run_id, scan.rejects, [])
             self._remember(cache, scan)
             recovery.close(self.layout, table, unfinished, but=run_id)
-            return self._result(
-                run_id, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock()
-            )
+            return self._result(None, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock())
 
         if opened is not None and resumed:
             manifest = documents.read(storage, layout.manifest(run_id), Manifest)
@@ -184,6 +186,12 @@ class _Run:
         assert self.card is not None
         return FeatureTable.staging(self.layout, self.name, self.card.space_id, self.card.dim)
 
+    def _retyped(self, scan: Scan, table: FeatureTable) -> FeatureTable:
+        """The table, rewritten if a column of the source has another type than it had."""
+        if table.version is not None and table.retype(_rows(scan), run_id=f"{_new_run_id()}-retype") is not None:
+            return self._table()
+        return table
+
     def _scan(self) -> tuple[Scan, str]:
         cache = self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings))
         previous = None
@@ -202,13 +210,14 @@ class _Run:
         return scan, cache
 
     def _plan(self, scan: Scan, table: FeatureTable | None, staged: Sequence[Staged]) -> Plan:
-        metadata = scan.items.drop_columns([c for c in SCAN_COLUMNS if c not in ("item_id", "content_sha256")])
         stored = None
-        if table is not None:
-            metadata = _aligned(table, metadata, retype=self.settings.retype)
+        if table is None:
+            metadata = scan.items.drop_columns(list(SCAN_COLUMNS))
+        else:
+            own = ["item_id", "content_sha256", "created_ts", "run_id"]
+            metadata = table.align(_rows(scan), retype=self.settings.retype).drop_columns(own)
             if table.version is not None:
                 stored = table.rows()
-        metadata = metadata.drop_columns(["item_id", "content_sha256"])
         held = [reject.item_id for reject in scan.rejects]
         if scan.unreachable and stored is not None:
             held += [i for i in frames.strings(stored, "item_id") if i.startswith(scan.unreachable)]
@@ -412,16 +421,16 @@ class _Run:
         )
 
 
-def _aligned(table: FeatureTable, rows: pa.Table, *, retype: bool) -> pa.Table:
-    """The scan's metadata as the table will hold it; the run's own columns come later."""
+def _rows(scan: Scan) -> pa.Table:
+    """The scan as rows for a table to align; the run's own columns are filled in later."""
+    rows = scan.items.drop_columns([c for c in SCAN_COLUMNS if c not in ("item_id", "content_sha256")])
     now = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
     rows = rows.append_column("created_ts", pa.repeat(now, rows.num_rows))
-    rows = rows.append_column("run_id", pa.repeat("", rows.num_rows))
-    return table.align(rows, retype=retype).drop_columns(["created_ts", "run_id"])
+    return rows.append_column("run_id", pa.repeat("", rows.num_rows))
 
 
 def _nothing_refused() -> pa.Table:
-    return pa.table({"item_id": pa.array([], pa.string()), "content_sha256": pa.array([], pa.string())})
+    return pa.table({name: pa.array([], pa.string()) for name in ("item_id", "content_sha256", "code")})
 
 
 def _new_run_id() -> str:

@@ -31,7 +31,7 @@ from featstore.sources import Source, SourceOptions, open_source
 from featstore.storage import documents, frames
 from featstore.tables import FeatureTable
 
-__all__ = ["ShardContext", "open_encoder", "open_run", "run_shard", "source_options"]
+__all__ = ["ShardContext", "as_reject", "open_encoder", "open_run", "run_shard", "source_options", "stamp"]
 
 
 @dataclass(frozen=True)

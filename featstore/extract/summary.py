@@ -69,8 +69,7 @@ def result(
         if stored and used > 0
     }
     codes = Counter(reject.code for reject in refused)
-    if counts.rejected:
-        codes["rejected_before"] = counts.rejected
+    codes.update(plan.again)
     return ExtractResult(
         run_id=run_id,
         table=name,

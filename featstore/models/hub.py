@@ -15,7 +15,7 @@ from typing import Any
 from featstore.errors import HubError, IntegrityError
 from featstore.storage import durable, hashing
 
-__all__ = ["cache_folder", "fetch", "reachable"]
+__all__ = ["cache_folder", "fetch", "hash_prefix", "reachable"]
 
 _CONNECT_SECONDS = 8.0
 _BLOCK = 1 << 20

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from featstore.models.original import Original
 
-__all__ = ["LEAST_COSINE", "canaries", "check_canaries", "gate", "remember"]
+__all__ = ["LEAST_COSINE", "Checked", "canaries", "check_canaries", "gate", "remember"]
 
 LEAST_COSINE = 0.9999
 _ITEMS = 16

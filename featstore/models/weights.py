@@ -12,7 +12,7 @@ from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, Usag
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_finite", "fill", "read"]
+__all__ = ["check_finite", "densenet_names", "fill", "in_order", "read"]
 
 _SHOWN = 5
 

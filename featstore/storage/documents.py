@@ -36,8 +36,7 @@ def write(storage: Storage, path: str, record: DataclassInstance, *, create: boo
     """
     body = to_json(record)
     body["document_sha256"] = hashing.of_json(body)
-    text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
-    storage.write(path, text.encode("utf-8", "surrogatepass"), create=create)
+    storage.write(path, _render(body), create=create)
 
 
 def read(storage: Storage, path: str, kind: type[Record]) -> Record:
@@ -50,8 +49,9 @@ def read(storage: Storage, path: str, kind: type[Record]) -> Record:
     from pydantic import TypeAdapter, ValidationError
 
     where = storage.local(path)
+    content = storage.read(path)
     try:
-        body = json.loads(storage.read(path).decode("utf-8", "surrogatepass"))
+        body = json.loads(content.decode("utf-8", "surrogatepass"))
     except ValueError as error:
         raise IntegrityError(f"{where} is damaged: it is not JSON ({error}).") from error
     if not isinstance(body, dict):
@@ -62,7 +62,8 @@ def read(storage: Storage, path: str, kind: type[Record]) -> Record:
             f"{where} has format {version}; this featstore reads up to {FORMAT_VERSION}.",
             hint="Upgrade featstore: pip install --upgrade featstore",
         )
-    if body.pop("document_sha256", None) != hashing.of_json(body):
+    whole = _render(body) == content
+    if body.pop("document_sha256", None) != hashing.of_json(body) or not whole:
         raise IntegrityError(
             f"{where} is damaged: its content does not match its own digest.",
             hint="Restore the file from a backup; featstore never edits it by hand and neither should you.",
@@ -76,3 +77,7 @@ def read(storage: Storage, path: str, kind: type[Record]) -> Record:
 def find(storage: Storage, path: str, kind: type[Record]) -> Record | None:
     """Like ``read``, but None where there is no document."""
     return read(storage, path, kind) if storage.exists(path) else None
+
+
+def _render(body: dict[str, Any]) -> bytes:
+    return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")

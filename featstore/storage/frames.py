@@ -39,12 +39,10 @@ def read(storage: Storage, path: str, columns: Sequence[str] | None = None) -> p
 
     storage.stat(path)
     try:
-        return pq.read_table(
-            storage.local(path),
-            columns=None if columns is None else list(columns),
-            page_checksum_verification=True,
-            partitioning=None,
-        )
+        # Not pq.read_table: its dataset reader leaves work to Arrow's threads, which may abort the process when
+        # the interpreter ends before they do.
+        with pq.ParquetFile(storage.local(path), page_checksum_verification=True) as file:
+            return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{storage.local(path)} is damaged: {error}.") from error
 

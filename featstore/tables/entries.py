@@ -65,6 +65,7 @@ class Commit:
 
     @property
     def run_id(self) -> str | None:
+        """The run that made the commit; None for one that no run made."""
         found = self.info.get("run_id")
         return found if isinstance(found, str) else None
 

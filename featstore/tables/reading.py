@@ -26,7 +26,7 @@ from featstore.tables.parts import PartFile
 from featstore.tables.vectors import fill, gather
 from featstore.tables.writer import writing
 
-__all__ = ["Reader", "read_part"]
+__all__ = ["Reader", "duplicates", "read_part"]
 
 
 @dataclass

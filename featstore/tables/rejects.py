@@ -165,7 +165,9 @@ def _read(log: DeltaLog, live: LiveFile, digest: str | None) -> pa.Table:
     if digest is not None and hashing.of_bytes(data) != digest:
         raise damaged(where, "its bytes are not those that were committed")
     try:
-        rows = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        # Not pq.read_table: its dataset reader leaves work to Arrow's threads, which may abort the process when
+        # the interpreter ends before they do.
+        rows = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(use_threads=False)
         return rows.select(_SCHEMA.names).cast(_SCHEMA)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise damaged(where, f"it cannot be read ({error})") from error

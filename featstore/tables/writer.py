@@ -21,7 +21,7 @@ from featstore.storage import Storage
 from featstore.tables.columns import VECTOR, full_schema, vector_type
 from featstore.tables.parts import PartFile
 
-__all__ = ["ROW_GROUP_BYTES", "PartWriter", "vector_column", "writing"]
+__all__ = ["ROW_GROUP_BYTES", "PartWriter", "check_vectors", "vector_column", "writing"]
 
 ROW_GROUP_BYTES = 64 * 1024 * 1024
 _BATCH_VALUES = 4096

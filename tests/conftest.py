@@ -1,0 +1,93 @@
+"""What all tests share: one store with exported models, real pictures, real sentences."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+_EXPORT = """
+import sys
+import featstore
+from featstore import founding, models
+store = featstore.open(sys.argv[1])
+founding.found(store.layout)
+for name in ("efficientnet_lite0", "minilm"):
+    models.ensure(store.layout, models.ModelRequest(model=name))
+"""
+
+SENTENCES = (
+    ("cats", "The cat sat on the mat and watched the birds."),
+    ("cats", "A kitten is playing with a ball of wool."),
+    ("cats", "My neighbour's tomcat sleeps on the warm windowsill."),
+    ("money", "The central bank raised interest rates by half a point."),
+    ("money", "Inflation fell for the third month in a row."),
+    ("money", "Shares of the car maker dropped after the quarterly report."),
+    ("food", "Simmer the onions in butter until they are soft and golden."),
+    ("food", "This soup needs more salt and a little lemon juice."),
+    ("food", "Bake the bread for forty minutes in a hot oven."),
+    ("code", "The function returns a list of integers, sorted in place."),
+    ("code", "Compile the program with optimisation switched on."),
+    ("code", "An exception is raised when the file cannot be opened."),
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's own FEATSTORE_ variables reach a test."""
+    for name in [name for name in os.environ if name.startswith("FEATSTORE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the models ``efficientnet_lite0`` and ``minilm`` and no table; copy from it, never write into it.
+
+    The workers of a parallel run share one: the first to come makes it, in a process of its own, so that
+    torch stays out of the tests' processes.
+    """
+    store = _shared(tmp_path_factory) / "models-exported-once"
+    with store.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = store.with_suffix(".done")
+        if not done.exists():
+            subprocess.run([sys.executable, "-c", _EXPORT, str(store)], check=True, timeout=280)
+            done.touch()
+    return store
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dozen different photographs, JPEG and PNG, in the folders ``building`` and ``flower``; not to be changed."""
+    folder = tmp_path_factory.mktemp("photos")
+    for label, name in (("building", "china.jpg"), ("flower", "flower.jpg")):
+        (folder / label).mkdir()
+        whole = Image.fromarray(load_sample_image(name))
+        for at in range(6):
+            left, top = 110 * (at % 3), 150 * (at // 3)
+            part = whole.crop((left, top, left + 300 + 20 * at, top + 270))
+            part.save(folder / label / f"{label}{at}.{'png' if at % 3 == 2 else 'jpg'}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve sentences with the columns ``id``, ``topic`` and ``text``; not to be changed."""
+    file = tmp_path_factory.mktemp("texts") / "sentences.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("id", "topic", "text"))
+        writer.writerows((f"s{at:02d}", topic, text) for at, (topic, text) in enumerate(SENTENCES))
+    return file
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
