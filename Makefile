@@ -19,7 +19,7 @@ help:
 	@echo 'make test-heavy   the tests that take minutes each'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make schemas      writes schemas/ anew'
-	@echo 'make bench        the benchmarks; results in benchmarks/output/'
+	@echo 'make bench        the benchmarks, an hour or more; results in benchmarks/results/'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
 venv: $(READY)

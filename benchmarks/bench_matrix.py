@@ -10,26 +10,23 @@ in the page cache. ``matrix()`` also reads the ids and checks that none occurs t
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measure import machine, ratio, write
 
 from featstore.layout import Layout
 from featstore.storage import Storage
 from featstore.tables import FeatureTable
 
-RESULTS = Path(__file__).parent / "results" / "matrix.md"
 WAYS = ("np.load", "matrix(), verified before", "matrix(verify=True)", "pyarrow", "pyarrow, one thread")
 
 
@@ -112,24 +109,6 @@ def report(rows: int, dim: int, seconds: dict[str, list[float]]) -> list[str]:
     return [*lines, ""]
 
 
-def ratio(base: list[float], seconds: list[float]) -> str:
-    """How much faster than ``base``, paired by round."""
-    found = [b / s for b, s in zip(base, seconds, strict=True)]
-    return f"{statistics.median(found):.2f} [{min(found):.2f}–{max(found):.2f}]"
-
-
-def machine() -> str:
-    """The processor and the versions, without names or paths."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow", "deltalake"))
-    return f"{model}, {os.cpu_count()} cores · Python {platform.python_version()}, {versions}"
-
-
 def main() -> int:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -144,16 +123,12 @@ def main() -> int:
         f"`python benchmarks/bench_matrix.py --rounds {rounds}` · one run, {rounds} paired rounds, warm page cache · "
         "ratios are median [min–max], higher is faster · `matrix()` has two threads and also reads and checks the ids.",
         "",
-        machine(),
+        machine("numpy", "pyarrow", "deltalake"),
         "",
     ]
     for rows, dim in sizes:
         lines += report(rows, dim, measure(rows, dim, rounds))
-    text = "\n".join(lines)
-    print(text)
-    if not options.quick:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(text)
+    write("matrix", lines, keep=not options.quick)
     return 0
 
 

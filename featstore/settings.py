@@ -69,7 +69,7 @@ class ExtractSettings:
     keep_text: bool = False
     # how the work is cut; part of the plan, so that a resumed run makes the same batches
     batch_size: Count | None = None
-    token_budget: Annotated[int, Field(ge=16)] = 4096
+    token_budget: Annotated[int, Field(ge=16)] | None = None
     shard_items: Count | None = None
     workers: Count | None = None
 

@@ -155,9 +155,9 @@ class Store:
 
         found = []
         for name in self.layout.storage.folders("features"):
-            for space_id in self.layout.storage.folders(f"features/{name}"):
-                if FeatureTable.exists(self.layout, name, space_id):
-                    found.append(Table(self.layout, FeatureTable.open(self.layout, name, space_id)))
+            spaces = self.layout.storage.folders(f"features/{name}")
+            made = (space for space in spaces if FeatureTable.exists(self.layout, name, space))
+            found += [Table(self.layout, FeatureTable.open(self.layout, name, space)) for space in made]
         return found
 
     def runs(self, *, limit: int = 50) -> list[Manifest]:

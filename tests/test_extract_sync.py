@@ -67,7 +67,7 @@ def test_only_what_changed_is_embedded(model_store, tmp_path):
 def test_changed_metadata_moves_the_row_and_keeps_the_vector(model_store, tmp_path):
     store = fresh(model_store, tmp_path)
     path = tmp_path / "notes.jsonl"
-    labels = {item: "a" for item in TEXTS}
+    labels = dict.fromkeys(TEXTS, "a")
     before = store.extract(write_texts(path, TEXTS, label=labels), model="minilm", id_column="id")
     labels["t05"] = "b"
     after = store.extract(write_texts(path, TEXTS, label=labels), model="minilm", id_column="id")

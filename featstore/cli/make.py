@@ -100,9 +100,12 @@ def extract(
     keep_text: Annotated[
         _Switch, typer.Option("--keep-text", help="Store whole texts in the table.", rich_help_panel=_KEPT)
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=_WORK)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in a batch; by default 8 on a CPU.", rich_help_panel=_WORK)
+    ] = None,
     token_budget: Annotated[
-        int | None, typer.Option(help="Tokens in a batch of texts. Default: 4096.", rich_help_panel=_WORK)
+        int | None,
+        typer.Option(help="Padded tokens in a batch of texts; by default 512 on a CPU.", rich_help_panel=_WORK),
     ] = None,
     shard_items: Annotated[
         int | None, typer.Option(help="Items in a shard; a killed run loses one at most.", rich_help_panel=_WORK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from featstore import models
 from featstore.encode import Observer
 from featstore.errors import FeatstoreError, IntegrityError
+from featstore.extract import previews
 from featstore.extract.shard import open_encoder, source_options
 from featstore.records import (
     Artefact,
@@ -26,6 +27,7 @@ from featstore.records import (
 from featstore.settings import ExtractSettings
 from featstore.sources import open_source
 from featstore.storage import documents, frames, hashing
+from featstore.tables import RejectsTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +58,8 @@ def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) 
     for space_id in spaces:
         findings += _model(layout, space_id)
     sampled, cosines = 0, []
+    for name in sorted({table.name for table in tables}):
+        findings += _besides(layout, name)
     for table in tables:
         found = [
             Finding(
@@ -116,6 +120,21 @@ def _documents(layout: Layout) -> list[Finding]:
             documents.read(storage, path, kind)
         except FeatstoreError as error:
             findings.append(Finding(severity="error", code="damaged_document", path=path, message=error.message))
+    return findings
+
+
+def _besides(layout: Layout, name: str) -> list[Finding]:
+    """Reads what lies beside a table's vectors: its rejects and its previews."""
+    findings = []
+    readers: dict[str, Callable[[], object]] = {
+        layout.rejects(name): lambda: RejectsTable.read(layout, name),
+        layout.previews(name): lambda: previews.known(layout, name),
+    }
+    for path, reader in readers.items():
+        try:
+            reader()
+        except FeatstoreError as error:
+            findings.append(Finding(severity="error", code="damaged_file", path=path, message=error.message))
     return findings
 
 

