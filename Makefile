@@ -35,13 +35,13 @@ test-heavy: venv
 	$(BIN)/python -m pytest -m heavy --timeout 1800
 
 lint: venv
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
 
 format: venv
-	$(BIN)/ruff check --fix
-	$(BIN)/ruff format
+	$(BIN)/python -m ruff check --fix
+	$(BIN)/python -m ruff format
 
 schemas: venv
 	$(BIN)/python -m featstore.cli.schemas schemas

@@ -52,7 +52,7 @@ def test_only_what_changed_is_embedded(model_store, tmp_path):
     del now["t03"]  # removed
     after = store.extract(write_texts(path, now), model="minilm", id_column="id")
     run = after.last_run
-    assert (run.new, run.changed, run.renamed, run.twins, run.removed) == (1, 1, 1, 2, 2)
+    assert (run.new, run.changed, run.renamed, run.twins, run.removed) == (1, 1, 1, 2, 1)
     assert (run.seen, run.stored, run.reused, run.rejected) == (42, 2, 40, 0)
     new = vectors(after)
     assert set(new) == set(now)
@@ -163,6 +163,25 @@ class TestRemovalGuard:
         assert len(store.table("notes")) == 40
         allowed = store.extract(path, model="minilm", allow_removals=True)
         assert (len(allowed), allowed.last_run.removed) == (29, 11)
+
+    def test_renamed_items_have_not_left(self, store, tmp_path):
+        path = write_texts(tmp_path / "notes.jsonl", {f"moved/{item}": text for item, text in TEXTS.items()})
+        table = store.extract(path, model="minilm")
+        assert (table.last_run.renamed, table.last_run.removed, table.last_run.stored) == (40, 0, 0)
+        assert set(vectors(table)) == {f"moved/{item}" for item in TEXTS}
+
+    def test_a_source_that_is_not_there_changes_nothing(self, store, tmp_path):
+        (tmp_path / "notes.jsonl").rename(tmp_path / "elsewhere.jsonl")
+        with pytest.raises(GateError, match="kept in step") as caught:
+            store.extract(tmp_path / "notes.jsonl", model="minilm", allow_removals=True)
+        assert caught.value.exit_code == 5
+        assert len(store.table("notes")) == 40
+
+    def test_an_empty_source_removes_nothing(self, store, tmp_path):
+        (tmp_path / "notes.jsonl").write_text("")
+        with pytest.raises(GateError):
+            store.extract(tmp_path / "notes.jsonl", model="minilm")
+        assert len(store.table("notes")) == 40
 
     def test_ten_items_may_leave(self, store, tmp_path):
         path = write_texts(tmp_path / "notes.jsonl", dict(list(TEXTS.items())[:30]))

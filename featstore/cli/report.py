@@ -55,7 +55,7 @@ def extraction(result: ExtractResult) -> None:
     for warning in result.warnings:
         line(f"warning: {plain(warning)}")
     if result.version is not None:
-        line(f"pl.scan_delta({json.dumps(result.path, ensure_ascii=False)})")
+        line(_opening(result))
 
 
 def rehearsal(result: ExtractResult) -> None:
@@ -92,3 +92,16 @@ def _ended(result: ExtractResult) -> str:
         return f"version {result.version} is committed"
     at = "it has no version yet" if result.version is None else f"version {result.version} stays"
     return f"{result.status}; {at}"
+
+
+def _opening(result: ExtractResult) -> str:
+    """The line of Python that opens the table.
+
+    Polars (2.1) looks for ``%20`` where a path has a blank, so such a table is opened through featstore.
+    """
+    if any(mark in result.path for mark in " %#?"):
+        store = result.path.removesuffix(f"/features/{result.table}/{result.space_id}")
+        address = f"{result.table}@{result.space_id}"
+        quoted = [json.dumps(text, ensure_ascii=False) for text in (store, address)]
+        return f"featstore.open({quoted[0]}).table({quoted[1]}).to_polars()"
+    return f"pl.scan_delta({json.dumps(result.path, ensure_ascii=False)})"

@@ -15,7 +15,7 @@ from featstore.settings import ExtractSettings
 from featstore.sources import Source
 from featstore.storage import documents, hashing
 
-__all__ = ["check_name", "check_source", "remembered", "source_key", "table_name"]
+__all__ = ["check_name", "check_source", "known_source", "remembered", "source_key", "table_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -71,11 +71,9 @@ def remembered(
     layout: Layout, name: str, settings: ExtractSettings, origins: dict[str, SettingValue]
 ) -> tuple[ExtractSettings, dict[str, SettingValue]]:
     """Fills in how the source was read before, where this run does not say."""
-    record = documents.find(layout.storage, layout.source(name), SourceRecord)
-    uri = os.path.abspath(os.path.expanduser(settings.source))
-    if record is None or uri not in (record.uri, *record.added):
+    options = known_source(layout, name, settings)
+    if options is None:
         return settings, origins
-    options = record.options if uri == record.uri else record.added[uri]
     filled: dict[str, object] = {}
     origins = dict(origins)
     for key in _REMEMBERED:
@@ -84,6 +82,15 @@ def remembered(
             filled[key] = tuple(value) if isinstance(value, list) else value
             origins[key] = SettingValue(value=value, origin=f"remembered from {name}'s last run")
     return (replace(settings, **filled), origins) if filled else (settings, origins)  # type: ignore[arg-type]
+
+
+def known_source(layout: Layout, name: str, settings: ExtractSettings) -> Reading | None:
+    """How the source was read before, if the table is kept in step with it."""
+    record = documents.find(layout.storage, layout.source(name), SourceRecord)
+    uri = os.path.abspath(os.path.expanduser(settings.source))
+    if record is None:
+        return None
+    return record.options if uri == record.uri else record.added.get(uri)
 
 
 def check_source(

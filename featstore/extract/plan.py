@@ -200,6 +200,8 @@ def make(
     renamed = twins.filter(pl.col("status") == "new").join(
         gone.select(pl.col("stored_sha").alias("sha")).unique(), on="sha", how="semi"
     )
+    # What was renamed has not gone: only its id leaves.
+    lost = gone.join(renamed.select(pl.col("sha").alias("stored_sha")).unique(), on="stored_sha", how="anti")
     statuses = dict(joined["status"].value_counts().iter_rows())
     counts = Counts(
         unchanged=statuses.get("unchanged", 0),
@@ -209,7 +211,7 @@ def make(
         renamed=renamed.height,
         twins=twins.height - renamed.height,
         rejected=again.height,
-        removed=gone.height,
+        removed=lost.height,
     )
     wanted = items.select(list(SCAN_COLUMNS))
     for column in metadata.column_names:
@@ -226,7 +228,7 @@ def make(
         drop=drop,
         counts=counts,
         shards=int(shards[-1]) + 1 if len(shards) else 0,
-        removed=tuple(gone["item_id"].to_list()),
+        removed=tuple(lost["item_id"].to_list()),
         digest=_digest(to_embed, to_carry, drop, binding),
         again=dict(again["code"].value_counts(sort=True).iter_rows()),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
-
 from featstore import models
 from featstore.encode.workers import Clock
-from featstore.errors import FeatstoreError, GateError, InterruptedRunError, SettingsError, TooManyRejectsError
+from featstore.errors import (
+    FeatstoreError,
+    GateError,
+    InterruptedRunError,
+    NotFoundError,
+    SettingsError,
+    StorageError,
+    TooManyRejectsError,
+)
 from featstore.extract import opening, recovery, refusals, summary
 from featstore.extract.finish import carried_rejects, commit
-from featstore.extract.plan import SCAN_COLUMNS, Plan, Staged, make
+from featstore.extract.plan import Plan
+from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_run, run_shard, source_options
 from featstore.layout import Layout
@@ -25,26 +31,17 @@ from featstore.models import ModelRequest
 from featstore.records import (
     ExtractResult,
     Manifest,
-    ModelCard,
     OpenRun,
     SettingValue,
     ShardReceipt,
     SourceRecord,
 )
 from featstore.settings import ExtractSettings
-from featstore.sources import Scan, Source, open_source
-from featstore.storage import documents, frames, locks
-from featstore.tables import FeatureTable, RejectsTable
+from featstore.sources import Scan, open_source
+from featstore.storage import Storage, documents, frames, locks
+from featstore.tables import FeatureTable
 
 __all__ = ["extract"]
-
-# A shard is what a killed run loses at most; each costs one file and one receipt.
-_SHARD_ITEMS = {"image": 4096, "text": 16_384}
-_SHARD_BYTES = 1 << 30
-
-# More than this share of the table, and more than this many items, leave only when asked to.
-_REMOVAL_SHARE = 0.2
-_REMOVAL_ITEMS = 10
 
 # Too many rejects are an error only above this number, so that 1 of 20 is none.
 _REJECT_ITEMS = 10
@@ -86,36 +83,46 @@ def extract(
     modality = models.modality_of(request)
     if settings.keep_text and modality != "text":
         raise SettingsError(f"--keep-text is for texts; the model '{settings.model}' takes images.")
-    source = open_source(settings.source, modality=modality, options=source_options(settings))
+    try:
+        source = open_source(settings.source, modality=modality, options=source_options(settings))
+    except FeatstoreError as error:
+        lost = isinstance(error, NotFoundError | StorageError) or not Storage.at(settings.source).stat("").size
+        if lost and opening.known_source(layout, name, settings) is not None:
+            raise GateError(
+                f"{error.message} Table '{name}' is kept in step with {settings.source}, which is gone, empty or "
+                "cannot be read; nothing was changed.",
+                hint="Bring the source back. To give it up, make another table with --name.",
+            ) from error
+        raise
     record = opening.check_source(layout, name, source, modality, settings)
     if dry_run:
         card = models.find(layout, request)
-        return _Run(layout, settings, origins, reporter, started, name, source, record, card).rehearse()
+        found = Preparation(layout, settings, reporter, name, source, record, card)
+        return _Run(found, origins, started).rehearse()
     with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
         card = models.ensure(layout, request, progress=reporter.message)
-        return _Run(layout, settings, origins, reporter, started, name, source, record, card).go()
+        found = Preparation(layout, settings, reporter, name, source, record, card)
+        return _Run(found, origins, started).go()
 
 
 @dataclass
 class _Run:
-    layout: Layout
-    settings: ExtractSettings
+    preparation: Preparation
     origins: dict[str, SettingValue]
-    reporter: Reporter
     started: float
-    name: str
-    source: Source
-    record: SourceRecord
-    card: ModelCard | None
-    warnings: tuple[str, ...] = ()
     embedding: tuple[int, float] = (0, 0.0)
     device: str | None = None
 
+    def __post_init__(self) -> None:
+        found = self.preparation
+        self.layout, self.settings, self.reporter = found.layout, found.settings, found.reporter
+        self.name, self.source, self.record, self.card = found.name, found.source, found.record, found.card
+
     def rehearse(self) -> ExtractResult:
         """What ``go`` would do, by reading only."""
-        scan, _ = self._scan()
-        table = self._table() if self.card else None
-        plan = self._plan(scan, table, [])
+        scan = self.preparation.scan()
+        table = self.preparation.table() if self.card else None
+        plan = self.preparation.plan(scan, table, [])
         self._guard(scan, plan, table)
         return summary.rehearsal(self.layout, self.name, self.card, scan, plan)
 
@@ -123,26 +130,26 @@ class _Run:
         """Does it all; the lock is held."""
         storage, layout = self.layout.storage, self.layout
         assert self.card is not None
-        table = self._table()
-        run_id = _new_run_id()
-        opened = recovery.find_open(self.layout, self.name, table, self._warn)
-        scan, cache = self._scan()
+        table = self.preparation.table()
+        run_id = new_run_id()
+        opened = recovery.find_open(self.layout, self.name, table, self.preparation.warn)
+        scan = self.preparation.scan()
         if self.settings.retype:
-            table = self._retyped(scan, table)
+            table = self.preparation.retyped(scan, table)
         unfinished = recovery.unfinished(self.layout, table) if opened else []
-        plan = self._plan(
+        plan = self.preparation.plan(
             scan, table, recovery.staged(self.layout, [m for m in unfinished if opened and m.run_id != opened.run_id])
         )
         resumed = opened is not None and opened.plan_digest == plan.digest
         if opened is not None and not resumed:
-            plan = self._plan(scan, table, recovery.staged(self.layout, unfinished))
+            plan = self.preparation.plan(scan, table, recovery.staged(self.layout, unfinished))
         self._guard(scan, plan, table)
 
         if opened is not None and resumed:
             run_id = opened.run_id
         if plan.empty:
             refusals.record(self.layout, table, run_id, scan.rejects, [])
-            self._remember(cache, scan)
+            self._remember(scan)
             recovery.close(self.layout, table, unfinished, but=run_id)
             return self._result(None, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock())
 
@@ -173,109 +180,23 @@ class _Run:
             seconds_written=clock,
             written=written,
         )
-        self._remember(cache, scan)
+        self._remember(scan)
         documents.write(
             storage, layout.manifest(run_id), replace(manifest, status="committed", finished_ts=_now(), result=result)
         )
         recovery.close(self.layout, table, unfinished, but=run_id)
         return self._judge(result)
 
-    # ── before ──────────────────────────────────────────────────────────────────────────────
-
-    def _table(self) -> FeatureTable:
-        assert self.card is not None
-        return FeatureTable.staging(self.layout, self.name, self.card.space_id, self.card.dim)
-
-    def _retyped(self, scan: Scan, table: FeatureTable) -> FeatureTable:
-        """The table, rewritten if a column of the source has another type than it had."""
-        if table.version is not None and table.retype(_rows(scan), run_id=f"{_new_run_id()}-retype") is not None:
-            return self._table()
-        return table
-
-    def _scan(self) -> tuple[Scan, str]:
-        cache = self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings))
-        previous = None
-        if self.layout.storage.exists(cache):
-            try:
-                previous = frames.read(self.layout.storage, cache)
-            except FeatstoreError as error:
-                self._warn(f"the cache of the last scan is not used: {error.message}")
-        self.reporter.stage("scanning")
-        scan = self.source.scan(
-            previous=previous, rehash=self.settings.rehash, limit=self.settings.limit, progress=self.reporter.at
-        )
-        for warning in scan.warnings:
-            self._warn(warning)
-        self.previous = previous
-        return scan, cache
-
-    def _plan(self, scan: Scan, table: FeatureTable | None, staged: Sequence[Staged]) -> Plan:
-        stored = None
-        if table is None:
-            metadata = scan.items.drop_columns(list(SCAN_COLUMNS))
-        else:
-            own = ["item_id", "content_sha256", "created_ts", "run_id"]
-            metadata = table.align(_rows(scan), retype=self.settings.retype).drop_columns(own)
-            if table.version is not None:
-                stored = table.rows()
-        held = [reject.item_id for reject in scan.rejects]
-        if scan.unreachable and stored is not None:
-            held += [i for i in frames.strings(stored, "item_id") if i.startswith(scan.unreachable)]
-        refused = _nothing_refused()
-        if self.card is not None and not self.settings.retry_rejects:
-            refused = RejectsTable.read(self.layout, self.name, self.card.space_id)
-        modality = self.record.modality
-        return make(
-            scan.items,
-            stored,
-            metadata=metadata,
-            rejected=refused,
-            staged=staged,
-            removable=self._removable(),
-            held=held,
-            shard_items=self.settings.shard_items or _SHARD_ITEMS[modality],
-            shard_bytes=_SHARD_BYTES,
-            binding={
-                "space": self.card.space_id if self.card else "",
-                "version": table.version if table else None,
-                "source": self.source.uri,
-                "batch_size": self.settings.batch_size,
-                "token_budget": self.settings.token_budget,
-                "keep_text": self.settings.keep_text,
-            },
-        )
-
-    def _removable(self) -> list[str] | None:
-        """Which ids may leave: none of a limited run; in a table of several sources, only this one's."""
-        if self.settings.limit is not None:
-            return []
-        if not self.record.added:
-            return None
-        if self.previous is None:
-            self._warn("the table has several sources and this one's last scan is not known: nothing is removed")
-            return []
-        return frames.strings(self.previous, "item_id")
-
     def _guard(self, scan: Scan, plan: Plan, table: FeatureTable | None) -> None:
         """Refuses a run that would empty the table because its source is not what it was."""
-        removed = plan.counts.removed
-        if not removed or self.settings.allow_removals or table is None:
-            return
-        stored = len(table)
-        if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= _REMOVAL_SHARE * stored):
-            return
-        what = f"{removed:,} of {stored:,} items would leave '{self.name}'"
-        why = "its source is empty" if not scan.items.num_rows else f"more than {_REMOVAL_SHARE:.0%}"
-        raise GateError(
-            f"{what}: {why}. Nothing was changed. Missing now: {', '.join(plan.removed[:3])}"
-            + (", …" if removed > 3 else ""),
-            hint=f"If {self.source.uri} is really complete, run again with --allow-removals.",
-            context={
-                "result": self._result(
-                    None, scan, plan, [], "refused", table.version, resumed=0, seconds_written=Clock()
-                )
-            },
-        )
+        why = implausible(self.preparation, scan, plan, table)
+        if why is not None and table is not None:
+            refused = self._result(None, scan, plan, [], "refused", table.version, resumed=0, seconds_written=Clock())
+            raise GateError(
+                f"{why}. Nothing was changed.",
+                hint=f"If {self.source.uri} is really complete, run again with --allow-removals.",
+                context={"result": refused},
+            )
 
     # ── the work ────────────────────────────────────────────────────────────────────────────
 
@@ -333,10 +254,11 @@ class _Run:
 
     # ── after ───────────────────────────────────────────────────────────────────────────────
 
-    def _remember(self, cache: str, scan: Scan) -> None:
+    def _remember(self, scan: Scan) -> None:
         """Keeps the scan for the next run, if it says anything new."""
-        if self.settings.limit is None and (self.previous is None or not self.previous.equals(scan.items)):
-            frames.write(self.layout.storage, cache, scan.items)
+        previous = self.preparation.previous
+        if self.settings.limit is None and (previous is None or not previous.equals(scan.items)):
+            frames.write(self.layout.storage, self.preparation.cache, scan.items)
         path = self.layout.source(self.name)
         if documents.find(self.layout.storage, path, SourceRecord) != self.record:
             documents.write(self.layout.storage, path, self.record)
@@ -382,10 +304,6 @@ class _Run:
             )
         return result
 
-    def _warn(self, text: str) -> None:
-        self.warnings = (*self.warnings, text)
-        self.reporter.warning(text)
-
     def _result(
         self,
         run_id: str | None,
@@ -417,24 +335,8 @@ class _Run:
             seconds=time.monotonic() - self.started,
             embedding=self.embedding,
             device=self.device,
-            warnings=self.warnings,
+            warnings=self.preparation.warnings,
         )
-
-
-def _rows(scan: Scan) -> pa.Table:
-    """The scan as rows for a table to align; the run's own columns are filled in later."""
-    rows = scan.items.drop_columns([c for c in SCAN_COLUMNS if c not in ("item_id", "content_sha256")])
-    now = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
-    rows = rows.append_column("created_ts", pa.repeat(now, rows.num_rows))
-    return rows.append_column("run_id", pa.repeat("", rows.num_rows))
-
-
-def _nothing_refused() -> pa.Table:
-    return pa.table({name: pa.array([], pa.string()) for name in ("item_id", "content_sha256", "code")})
-
-
-def _new_run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _now() -> str:

@@ -1,0 +1,170 @@
+"""What a run looks at before it does anything: the source as it is, the table as it is, what differs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from featstore.errors import FeatstoreError
+from featstore.extract import opening
+from featstore.extract.plan import SCAN_COLUMNS, Plan, Staged, make
+from featstore.extract.progress import Reporter
+from featstore.layout import Layout
+from featstore.records import ModelCard, SourceRecord
+from featstore.settings import ExtractSettings
+from featstore.sources import Scan, Source
+from featstore.storage import frames
+from featstore.tables import FeatureTable, RejectsTable
+
+__all__ = ["Preparation", "implausible", "new_run_id"]
+
+# A shard is what a killed run loses at most; each costs one file and one receipt.
+_SHARD_ITEMS = {"image": 4096, "text": 16_384}
+_SHARD_BYTES = 1 << 30
+
+# More than this share of the table, and more than this many items, leave only when asked to.
+_REMOVAL_SHARE = 0.2
+_REMOVAL_ITEMS = 10
+
+
+@dataclass
+class Preparation:
+    """The parts of one run, and its reading of source and table.
+
+    Attributes:
+        warnings: Gathered on the way, for the result.
+        previous: The items of the last scan, once ``scan`` was called; None where they are not known.
+    """
+
+    layout: Layout
+    settings: ExtractSettings
+    reporter: Reporter
+    name: str
+    source: Source
+    record: SourceRecord
+    card: ModelCard | None
+    warnings: tuple[str, ...] = ()
+    previous: pa.Table | None = None
+
+    @property
+    def cache(self) -> str:
+        """Where the last scan of this source is kept."""
+        return self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings))
+
+    def warn(self, text: str) -> None:
+        """Tells whoever is watching, and the result."""
+        self.warnings = (*self.warnings, text)
+        self.reporter.warning(text)
+
+    def table(self) -> FeatureTable:
+        """The table at its newest version; it may not exist yet."""
+        assert self.card is not None
+        return FeatureTable.staging(self.layout, self.name, self.card.space_id, self.card.dim)
+
+    def retyped(self, scan: Scan, table: FeatureTable) -> FeatureTable:
+        """The table, rewritten if a column of the source has another type than it had."""
+        if table.version is not None and table.retype(_rows(scan), run_id=f"{new_run_id()}-retype") is not None:
+            return self.table()
+        return table
+
+    def scan(self) -> Scan:
+        """Lists the source, with what the last scan found as a help."""
+        previous = None
+        if self.layout.storage.exists(self.cache):
+            try:
+                previous = frames.read(self.layout.storage, self.cache)
+            except FeatstoreError as error:
+                self.warn(f"the cache of the last scan is not used: {error.message}")
+        self.reporter.stage("scanning")
+        scan = self.source.scan(
+            previous=previous, rehash=self.settings.rehash, limit=self.settings.limit, progress=self.reporter.at
+        )
+        for warning in scan.warnings:
+            self.warn(warning)
+        self.previous = previous
+        return scan
+
+    def plan(self, scan: Scan, table: FeatureTable | None, staged: Sequence[Staged]) -> Plan:
+        """Compares the scan with the table; without one (a rehearsal of a new model) with nothing."""
+        stored = None
+        if table is None:
+            metadata = scan.items.drop_columns(list(SCAN_COLUMNS))
+        else:
+            own = ["item_id", "content_sha256", "created_ts", "run_id"]
+            metadata = table.align(_rows(scan), retype=self.settings.retype).drop_columns(own)
+            if table.version is not None:
+                stored = table.rows()
+        held = [reject.item_id for reject in scan.rejects]
+        if scan.unreachable and stored is not None:
+            held += [i for i in frames.strings(stored, "item_id") if i.startswith(scan.unreachable)]
+        refused = _nothing_refused()
+        if self.card is not None and not self.settings.retry_rejects:
+            refused = RejectsTable.read(self.layout, self.name, self.card.space_id)
+        modality = self.record.modality
+        return make(
+            scan.items,
+            stored,
+            metadata=metadata,
+            rejected=refused,
+            staged=staged,
+            removable=self._removable(),
+            held=held,
+            shard_items=self.settings.shard_items or _SHARD_ITEMS[modality],
+            shard_bytes=_SHARD_BYTES,
+            binding={
+                "space": self.card.space_id if self.card else "",
+                "version": table.version if table else None,
+                "source": self.source.uri,
+                "batch_size": self.settings.batch_size,
+                "token_budget": self.settings.token_budget,
+                "keep_text": self.settings.keep_text,
+            },
+        )
+
+    def _removable(self) -> list[str] | None:
+        """Which ids may leave: none of a limited run; in a table of several sources, only this one's."""
+        if self.settings.limit is not None:
+            return []
+        if not self.record.added:
+            return None
+        if self.previous is None:
+            self.warn("the table has several sources and this one's last scan is not known: nothing is removed")
+            return []
+        return frames.strings(self.previous, "item_id")
+
+
+def implausible(preparation: Preparation, scan: Scan, plan: Plan, table: FeatureTable | None) -> str | None:
+    """Why so many items cannot really have gone; None where the run may go on.
+
+    A source that has shrunk a lot is more likely unmounted, half synchronised or wrong than meant.
+    """
+    removed = plan.counts.removed
+    if not removed or preparation.settings.allow_removals or table is None:
+        return None
+    stored = len(table)
+    if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= _REMOVAL_SHARE * stored):
+        return None
+    why = "its source is empty" if not scan.items.num_rows else f"more than {_REMOVAL_SHARE:.0%}"
+    missing = ", ".join(plan.removed[:3]) + (", …" if removed > 3 else "")
+    return f"{removed:,} of {stored:,} items would leave '{preparation.name}': {why}. Missing now: {missing}"
+
+
+def new_run_id() -> str:
+    """A run's name: the time, so that names sort, and a few random digits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _rows(scan: Scan) -> pa.Table:
+    """The scan as rows for a table to align; the run's own columns are filled in later."""
+    rows = scan.items.drop_columns([c for c in SCAN_COLUMNS if c not in ("item_id", "content_sha256")])
+    now = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
+    rows = rows.append_column("created_ts", pa.repeat(now, rows.num_rows))
+    return rows.append_column("run_id", pa.repeat("", rows.num_rows))
+
+
+def _nothing_refused() -> pa.Table:
+    return pa.table({name: pa.array([], pa.string()) for name in ("item_id", "content_sha256", "code")})
