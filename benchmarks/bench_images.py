@@ -1,6 +1,6 @@
 """JPEG files to a committed table, against torch eager with a DataLoader on the same files.
 
-    python benchmarks/bench_images.py            # about 15 minutes, writes benchmarks/results/images.md
+    python benchmarks/bench_images.py            # about 10 minutes, writes benchmarks/results/images.md
     python benchmarks/bench_images.py --quick    # a look
 
 featstore's time is all of ``store.extract``: listing and hashing the files, opening the session, decoding,
@@ -182,7 +182,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few pictures, two rounds, nothing is written")
     parser.add_argument("--rounds", type=int, default=7, help="at least 7 for figures to be quoted")
-    parser.add_argument("--images", type=int, default=192, help="how many pictures; lite0 takes twice as many")
+    parser.add_argument("--images", type=int, default=128, help="how many pictures; lite0 takes twice as many")
     parser.add_argument("--only", choices=("resnet50", "lite0"), help="only this model")
     options = parser.parse_args()
     rounds = rounds_of(options.quick, options.rounds)
