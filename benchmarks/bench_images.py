@@ -100,7 +100,7 @@ def ours(store: featstore.Store, folder: Path, model: str, weights: Path | None)
     numbers = itertools.count()
 
     def run() -> float:
-        name = f"run{next(numbers)}"
+        name = f"{model}-{next(numbers)}"
         start = time.perf_counter()
         table = store.extract(folder, model=model, weights=weights, name=name)
         seconds = time.perf_counter() - start
@@ -182,7 +182,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few pictures, two rounds, nothing is written")
     parser.add_argument("--rounds", type=int, default=7, help="at least 7 for figures to be quoted")
-    parser.add_argument("--images", type=int, default=128, help="how many pictures; lite0 takes twice as many")
+    parser.add_argument("--images", type=int, default=96, help="how many pictures; lite0 takes twice as many")
     parser.add_argument("--only", choices=("resnet50", "lite0"), help="only this model")
     options = parser.parse_args()
     rounds = rounds_of(options.quick, options.rounds)

@@ -153,6 +153,24 @@ def test_a_resumed_run_does_only_what_is_left(model_store, source, expected, tmp
     assert store.run(manifest.run_id).status == "committed"
 
 
+def test_another_process_can_do_shards_of_a_run(model_store, source, expected, tmp_path):
+    """It needs the store and the run's id, nothing else: what a cluster's worker would be given."""
+    store = featstore.open(copy_models(model_store, tmp_path / "store"))
+    interrupt_after(store, source, shards=1)
+    run_id = store.runs()[0].run_id
+    worker = (
+        "import sys, featstore\n"
+        "from featstore.extract.shard import open_run, run_shard\n"
+        "context = open_run(featstore.open(sys.argv[1]).layout, sys.argv[2])\n"
+        "for shard in (3, 1):\n"
+        "    run_shard(context, shard)\n"
+    )
+    subprocess.run([sys.executable, "-c", worker, str(store.path), run_id], check=True, timeout=120)
+    table = store.extract(source, model=MODEL, shard_items=2)
+    assert (table.last_run.run_id, table.last_run.resumed_shards) == (run_id, 3)
+    assert vectors(table) == expected
+
+
 def test_a_source_that_changed_meanwhile_loses_nothing(model_store, source, expected, tmp_path, photos):
     folder = tmp_path / "shop"
     shutil.copytree(source, folder)
