@@ -144,7 +144,7 @@ def main() -> int:
         *(f"| {n} | {count / median(found):.0f} | {ratio(seconds[best], found)} |" for n, found in seconds.items()),
         "",
         f"The layers' matrix products alone, over the whole time: featstore {work / median(seconds['featstore']):.0f} "
-        f"GFLOP/s, the peer {work / median(seconds[best]):.0f}; numpy's own product reaches {bound:.0f} on two threads.",
+        f"GFLOP/s, the peer {work / median(seconds[best]):.0f}; numpy's product reaches {bound:.0f} on two threads.",
         "",
         f"Smallest cosine between the two ways' vectors: {worst:.6f}",
     ]
