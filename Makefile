@@ -59,7 +59,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV), from the package index that pip is set up for:'
 	@echo '  libraries         torch, onnxruntime, pyarrow, polars, deltalake and what they need'
 	@echo '                    Linux: about 3.8 GB to download, 7.4 GB on disk (two thirds of it for CUDA)'
-	@echo '                    macOS: about 0.7 GB to download, 2 GB on disk'
+	@echo '                    macOS: less, as it comes without CUDA'
 	@echo '  efficientnet-lite0 17 MB, ImageNet weights (Apache-2.0)'
 	@echo '  minilm            83 MB, sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)'
 	@echo '  elpv-dataset      91 MB, 2,624 photographs of solar cells (CC BY-NC-SA 4.0)'

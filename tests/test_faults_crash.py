@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faults import Faulty
-from stores import copy_models, fresh, vectors
+from stores import copy_models, fresh, vectors, write_texts
 
 import featstore
 from featstore.errors import FeatstoreError, StorageError
@@ -153,6 +153,19 @@ def test_a_resumed_run_does_only_what_is_left(model_store, source, expected, tmp
     assert store.run(manifest.run_id).status == "committed"
 
 
+def test_resumed_texts_are_equal_to_the_byte(model_store, tmp_path):
+    """Text vectors depend a little on their batch; a resume makes the same batches."""
+    texts = {f"t{i:02d}": f"{'many words and ' * (i * 7 % 13)}number {i}" for i in range(30)}
+    path = write_texts(tmp_path / "notes.jsonl", texts)
+    given = {"model": "minilm", "id_column": "id", "shard_items": 8, "token_budget": 64}
+    whole = vectors(fresh(model_store, tmp_path / "whole").extract(path, **given))
+    store = fresh(model_store, tmp_path / "cut")
+    interrupt_after(store, path, shards=2, **given)
+    table = store.extract(path, **given)
+    assert table.last_run.resumed_shards == 2
+    assert vectors(table) == whole
+
+
 def test_another_process_can_do_shards_of_a_run(model_store, source, expected, tmp_path):
     """It needs the store and the run's id, nothing else: what a cluster's worker would be given."""
     store = featstore.open(copy_models(model_store, tmp_path / "store"))
@@ -210,7 +223,7 @@ def test_a_commit_that_raises_after_it_took_effect(model_store, source, expected
     assert [run.status for run in store.runs()] == ["committed"]
 
 
-def interrupt_after(store: featstore.Store, source: Path, *, shards: int) -> None:
+def interrupt_after(store: featstore.Store, source: Path, *, shards: int, **settings: object) -> None:
     """Runs an extract whose disk fails when the shard after these writes its file."""
     target = f"{shards:05d}.parquet"
 
@@ -223,6 +236,6 @@ def interrupt_after(store: featstore.Store, source: Path, *, shards: int) -> Non
     durable.os = Full(0)
     try:
         with pytest.raises(StorageError):
-            store.extract(source, model=MODEL, shard_items=2)
+            store.extract(source, **{"model": MODEL, "shard_items": 2, **settings})
     finally:
         durable.os = real
