@@ -6,9 +6,25 @@
 >>> ids, X = table.matrix()                                         # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from featstore.errors import FeatstoreError
 from featstore.store import Store, Table, open
 
+if TYPE_CHECKING:
+    from featstore.encoder import FeatstoreEncoder
+
 __version__ = "0.1.0"
 
-__all__ = ["FeatstoreError", "Store", "Table", "__version__", "open"]
+__all__ = ["FeatstoreEncoder", "FeatstoreError", "Store", "Table", "__version__", "open"]
+
+
+def __getattr__(name: str) -> object:
+    # scikit-learn takes a second to import; only those who use the transformer wait for it
+    if name == "FeatstoreEncoder":
+        from featstore.encoder import FeatstoreEncoder
+
+        return FeatstoreEncoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

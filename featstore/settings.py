@@ -45,8 +45,15 @@ class ExtractSettings:
     model: str
     name: str | None = None
     weights: str | None = None
+    # what is changed of the model; part of the space
+    pooling: Literal["mean", "cls", "last", "max"] | None = None
+    layer: str | None = None
+    dim: Count | None = None
+    prompt_document: str | None = None
+    prompt_query: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     # how the source is read
+    source_root: str | None = None
     label_from: Literal["folder"] | None = None
     text_column: Columns = ()
     text_template: str | None = None
@@ -56,9 +63,12 @@ class ExtractSettings:
     group_column: str | None = None
     split_column: str | None = None
     time_column: str | None = None
+    chunk_tokens: Annotated[int, Field(ge=8)] | None = None
+    chunk_overlap: Annotated[int, Field(ge=0)] | None = None
     # what the run may do
     add: bool = False
     limit: Count | None = None
+    sample: Count | None = None
     rehash: bool = False
     retype: bool = False
     allow_removals: bool = False

@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore import addresses
-from featstore.errors import NotFoundError
+from featstore.errors import NotFoundError, SettingsError, UsageError
 from featstore.layout import Layout
 from featstore.storage import Storage
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import numpy as np
     import polars as pl
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from featstore.extract.progress import Reporter
+    from featstore.models import ModelRequest
     from featstore.records import (
         CommitInfo,
+        Comparison,
+        Difference,
+        ExportResult,
         ExtractResult,
         GcReport,
         Manifest,
         ModelCard,
+        ModelExport,
         TableSummary,
         VerifyReport,
     )
@@ -83,7 +91,8 @@ class Store:
         """Brings a table in step with a source: embeds what is new, drops what is gone.
 
         Args:
-            source: A folder of images or texts, or a CSV, JSONL, Parquet or Arrow file.
+            source: A folder of images, texts or WebDataset tars; a tar or ``name-{000..009}.tar``; a CSV, JSONL,
+                Parquet or Arrow file; ``-`` for a list of files on standard input.
             model: A backbone's name, such as ``resnet50`` or ``minilm``, or a model's folder.
             reporter: Told of progress.
             **settings: Any field of ``ExtractSettings``, such as ``name``, ``label_from`` or ``limit``.
@@ -124,6 +133,39 @@ class Store:
         if not dry_run:
             founding.found(self.layout)
         return extract(self.layout, resolved, origins.origins, reporter=reporter, dry_run=dry_run)
+
+    def compare(
+        self,
+        source: str | os.PathLike[str],
+        models: Sequence[str],
+        *,
+        output: str | os.PathLike[str] | None = None,
+        reporter: Reporter | None = None,
+        **settings: object,
+    ) -> Comparison:
+        """Compares models on a fixed sample of a source; the vectors stay in its table and are reused by ``extract``.
+
+        With labels each model gets a probe on the same folds, its accuracy with a paired interval against the best.
+        Without, the overlap of their neighbourhoods says how much they differ.
+
+        Args:
+            source: What ``extract`` takes.
+            models: Backbones by name, folder or ``space_id``, all for images or all for texts.
+            output: A folder for one sheet a model of the neighbours of the same five queries.
+            reporter: Told of progress.
+            **settings: Fields of ``ExtractSettings``, such as ``name``, ``label_from`` or ``sample`` (2,000 by
+                default), but none that changes a model.
+
+        Raises:
+            SettingsError: A setting is unknown, out of range, or has no place in a comparison.
+            UsageError: The source or a model cannot be used as given, or the models take different kinds of items.
+        """
+        from featstore import founding
+        from featstore.compare import compare
+
+        founding.found(self.layout)
+        folder = None if output is None else Path(output)
+        return compare(self.layout, os.fspath(source), models, settings, output=folder, reporter=reporter)
 
     # ── look ────────────────────────────────────────────────────────────────────────────────
 
@@ -190,6 +232,102 @@ class Store:
         present = (s for s in spaces if self.layout.storage.exists(self.layout.model_card(s)))
         return [load_card(self.layout, space) for space in present]
 
+    def model(self, model: str, *, weights: str | os.PathLike[str] | None = None, **options: Any) -> ModelCard | None:
+        """The card of a model; None while the store does not hold it. Loads and downloads nothing.
+
+        Args:
+            model: A name, a model's folder or file, or the id of a space in the store.
+            weights: A file to take the model's weights from.
+            **options: What is changed of the model: ``pooling``, ``layer``, ``dim``, ``prompt_document``,
+                ``prompt_query``.
+
+        Raises:
+            NotFoundError: There is no such model or file.
+            UsageError: The options do not fit, or an own ONNX file has no card.
+            IntegrityError: What the store has of the model is damaged, or the file is.
+        """
+        from featstore.models import find
+
+        return find(self.layout, _request(model, weights, options))
+
+    def export_model(
+        self,
+        model: str,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        bundle: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        reporter: Reporter | None = None,
+        **options: Any,
+    ) -> ModelExport:
+        """Writes a model out; one that the store does not hold yet is put there first.
+
+        Args:
+            model: A name, a model's folder or file, or the id of a space in the store.
+            output: A folder for the ONNX file, tokenizer, card, canaries and a note on the licence.
+            bundle: One ``.featstore`` file with all of it, which ``--model`` takes on a host without a network.
+            weights: A file to take the model's weights from.
+            reporter: Told of downloads and slow steps.
+            **options: What is changed of the model, as in ``model``.
+
+        Raises:
+            NotFoundError: There is no such model or file.
+            UsageError: Neither ``output`` nor ``bundle`` is given, or the bundle's name does not end in .featstore.
+            HubError: The weights cannot be downloaded.
+            IntegrityError: Weights, or what the store has of the model, are damaged; nothing is written.
+            GateError: The exported graph does not compute what the original does.
+        """
+        from featstore import founding
+        from featstore.models import ensure, write_out
+
+        target, file = (None if path is None else Path(path) for path in (output, bundle))
+        request = _request(model, weights, options)
+        if target is None and file is None:
+            raise UsageError("nothing says where to write the model.", hint="Give --output FOLDER, --bundle FILE.featstore, or both.")
+        if file is not None and file.suffix != ".featstore":
+            raise UsageError(f"{file}: a bundle's name ends in .featstore.", hint=f"Write {file.stem}.featstore")
+        founding.found(self.layout)
+        card = ensure(self.layout, request, progress=reporter.message if reporter else lambda _: None)
+        return write_out(self.layout, card, target, file)
+
+    def diff(self, a: str, b: str, *, k: int = 10, queries: int = 1000, examples: int = 10) -> Difference:
+        """Compares two tables, or two versions of one.
+
+        Within one space: which items came, went and changed, and how far vectors have moved. Between two spaces:
+        how far they agree on each item's nearest neighbours.
+
+        Args:
+            a: The address of the first, usually the older.
+            b: The address of the second.
+            k: Neighbours of each query.
+            queries: How many items are asked for their neighbours, always the same ones; 0 for all.
+            examples: How many items of each kind are named.
+
+        Raises:
+            NotFoundError: There is no such table or version.
+            UsageError: Several tables fit, or a number is out of range.
+        """
+        from featstore.diff import diff
+
+        return diff(
+            self.layout, self.table(a).features, self.table(b).features, k=k, queries=queries, examples=examples
+        )
+
+    # ── out ─────────────────────────────────────────────────────────────────────────────────
+
+    def export(self, address: str, output: str | os.PathLike[str], **selection: Any) -> ExportResult:
+        """Writes a table, or some of it, into one file; see ``Table.export`` for what can be said.
+
+        Raises:
+            NotFoundError: There is no such table, version, column or id.
+            UsageError: Several tables fit, ``as_of`` is given beside a version, or the file cannot be written so.
+        """
+        if selection.get("as_of") is not None and addresses.parse(address).version is not None:
+            raise UsageError(
+                f"{address} names a version, and as_of finds one by its time.", hint="Leave out one of the two."
+            )
+        return self.table(address).export(output, **selection)
+
     # ── look after ──────────────────────────────────────────────────────────────────────────
 
     def verify(self, addresses_: Sequence[str] = (), *, sample: int = 16) -> VerifyReport:
@@ -216,6 +354,18 @@ class Store:
 
         tables = [t.features for t in self.tables()]
         return gc(self.layout, tables, dry_run=dry_run, keep_versions=keep_versions, grace_hours=grace_hours)
+
+
+def _request(model: str, weights: str | os.PathLike[str] | None, options: dict[str, Any]) -> ModelRequest:
+    from featstore.models import ModelOptions, ModelRequest
+
+    known = [field.name for field in fields(ModelOptions)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise SettingsError(f"a model has no option '{unknown[0]}'.", hint=f"Options: {', '.join(known)}.")
+    return ModelRequest(
+        model=model, weights=None if weights is None else Path(weights), options=ModelOptions(**options)
+    )
 
 
 class Table:
@@ -316,30 +466,93 @@ class Table:
 
         return previews.find(self._layout, self.name, contents)
 
-    def neighbours(self, item_id: str, k: int = 10) -> pl.DataFrame:
+    def neighbours(self, item_id: str, k: int = 10, *, group_by: str | None = None) -> pl.DataFrame:
         """The k items most similar to one of the table's, by exact cosine, without itself.
+
+        Of the chunks of a text only the best is given, and none of the text that the item is of.
+
+        Args:
+            item_id: An item of the table.
+            k: How many.
+            group_by: A metadata column, such as ``group``: only the best item of each of its values is given,
+                and none of the item's own; items without a value stand for themselves. ``item_id`` gives
+                every chunk. By default ``parent`` for chunks, else nothing.
 
         Returns:
             A frame with ``item_id``, ``score``, ``content_sha256`` and the metadata columns, best first.
 
         Raises:
-            NotFoundError: No item has that id.
+            NotFoundError: No item has that id, or there is no column to group by.
         """
+        import difflib
+
         import numpy as np
         import polars as pl
 
-        from featstore.neighbours import nearest
+        from featstore.extract.chunk_rows import PARENT, parent_of
+        from featstore.neighbours import nearest, nearest_of_groups
 
         ids, vectors = self.matrix()
         at = np.flatnonzero(np.asarray(ids) == item_id)
         if not len(at):
             raise NotFoundError(f"'{item_id}' is not in {self.name}.")
-        rows, scores = nearest(vectors[at], vectors, k + 1)
-        kept = rows[0] != at[0]
-        found = pl.from_arrow(self.features.rows().take(rows[0][kept]))
+        rows = self.features.rows()
+        if group_by is not None and (group_by not in rows.column_names or group_by in ("_file", "_row")):
+            near = difflib.get_close_matches(group_by, rows.column_names, n=1)
+            raise NotFoundError(
+                f"{self.name} has no column '{group_by}' to group by.",
+                hint=f"Did you mean '{near[0]}'?" if near else f"It has {', '.join(rows.column_names[:-2])}.",
+            )
+        if group_by is None and PARENT in rows.column_names:
+            # A source may have a column of that name too; only chunks are named after it.
+            own = rows[PARENT][int(at[0])].as_py()
+            group_by = PARENT if own is not None and own == parent_of(item_id) != item_id else None
+        if group_by in (None, "item_id"):
+            found_rows, scores = (found[0] for found in nearest(vectors[at], vectors, k + 1))
+            kept = found_rows != at[0]
+            found_rows, scores = found_rows[kept][:k], scores[kept][:k]
+        else:
+            groups = rows[group_by].to_pylist()
+            found_rows, scores = nearest_of_groups(int(at[0]), vectors, groups, k)
+        found = pl.from_arrow(rows.take(found_rows))
         assert isinstance(found, pl.DataFrame)
         order = ["item_id", "score", *(c for c in found.columns if c not in ("item_id", "_file", "_row"))]
-        return found.with_columns(pl.Series("score", scores[0][kept])).select(order).head(k)
+        return found.with_columns(pl.Series("score", scores)).select(order)
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        where: str | None = None,
+        ids: Sequence[str] | None = None,
+        allow_missing: bool = False,
+        as_of: str | datetime | None = None,
+        columns: Sequence[str] | None = None,
+        reporter: Reporter | None = None,
+    ) -> ExportResult:
+        """Writes the table, or some of it, into one file; it appears when it is whole.
+
+        Args:
+            output: The file; replaced if it is there.
+            format: ``parquet``, ``csv``, ``npz`` or ``safetensors``; by default the file's suffix.
+            where: A Polars SQL expression over the columns beside the vectors.
+            ids: The items to take.
+            allow_missing: Leave out ids that are not there, rather than refuse.
+            as_of: Take the newest version of that time, and only rows with max(event_ts, created_ts) at or
+                before it. ISO 8601, UTC where it names no zone.
+            columns: The columns beside ``item_id`` and ``embedding``; by default all, for npz and safetensors none.
+            reporter: Told of progress.
+
+        Raises:
+            NotFoundError: A column, an id or a version is not there.
+            UsageError: The format, the place, the expression or the time cannot be used.
+            IntegrityError: A file of the table is damaged; nothing is written then.
+        """
+        from featstore.export import Selection, export
+
+        wanted = Selection(where=where, ids=ids, allow_missing=allow_missing, as_of=as_of, columns=columns)
+        return export(self._layout, self.features, self.card, output, wanted, format=format, reporter=reporter)
 
     def summary(self) -> TableSummary:
         """What ``ls`` and ``show`` say of it."""

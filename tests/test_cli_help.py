@@ -17,6 +17,7 @@ from featstore.settings import ExtractSettings
 
 HELPS = [
     "", "extract", "ls", "show", "verify", "gc", "doctor", "models", "models list", "models show", "models export",
+    "models compare", "export", "diff",
 ]  # fmt: skip
 
 
@@ -88,7 +89,21 @@ def test_every_setting_has_a_flag_of_its_name() -> None:
 
 def test_the_commands_stand_in_their_panels() -> None:
     shown = _help("")
-    order = ["Make", "extract", "Look", "ls", "show", "Look after", "verify", "gc", "doctor", "Models", "models"]
+    order = [
+        "Make",
+        "extract",
+        "export",
+        "Look",
+        "ls",
+        "show",
+        "diff",
+        "Look after",
+        "verify",
+        "gc",
+        "doctor",
+        "Models",
+        "models",
+    ]
     at = [re.search(rf"[─│] {word} ", shown[:]) for word in order]
     assert all(at)
     assert [m.start() for m in at if m] == sorted(m.start() for m in at if m)
@@ -103,10 +118,14 @@ def test_each_help_begins_with_an_example_that_works(command: str, tmp_path: Pat
     if command:
         assert " ".join(arguments).startswith(command)
     where = world()
-    if arguments[0] == "extract":  # the one example that writes into a table
+    # Examples that write into a table; one of them names a model whose weights would be downloaded.
+    if arguments[0] == "extract" or arguments[:2] == ["models", "compare"]:
         where = stocked(tmp_path)
         photos(where / "photos", 2)
-    arguments = [str(tmp_path / word) if word == "lite0" else word for word in arguments]
+    arguments = [
+        str(tmp_path / word) if word in ("lite0", "photos.parquet") else word.removesuffix(",resnet18")
+        for word in arguments
+    ]
     done = inside(*arguments, cwd=where)
     assert done.code == 0, done.err
     assert done.out.strip()

@@ -27,9 +27,12 @@ COMMANDS = {
     "verify": ["verify", "--sample", "2"],
     "gc": ["gc", "--dry-run"],
     "doctor": ["doctor", "--no-network"],
+    "export": ["export", "photos", "-o", "out.npz"],
+    "diff": ["diff", "photos:0", "photos"],
     "models-list": ["models", "list"],
     "models-show": ["models", "show", MODEL],
     "models-export": ["models", "export", MODEL, "-o", "out"],
+    "models-compare": ["models", "compare", "photos", "--models", MODEL],
 }
 
 
@@ -50,7 +53,10 @@ def test_each_schema_is_a_valid_one(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OUTPUTS))
 def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path) -> None:
     first = json.loads((world() / "first.json").read_text())
-    arguments = [{"RUN": first["run_id"], "out": str(tmp_path)}.get(word, word) for word in COMMANDS[name]]
+    arguments = [
+        {"RUN": first["run_id"], "out": str(tmp_path), "out.npz": str(tmp_path / "out.npz")}.get(word, word)
+        for word in COMMANDS[name]
+    ]
     done = inside(*arguments, "--json", cwd=world())
     assert done.code == 0, done.err
     CHECK(schema(f"outputs/{name}.json")).validate(done.json)

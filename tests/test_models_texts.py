@@ -138,7 +138,7 @@ def test_prompts_length_and_pooling_are_part_of_the_space(tmp_path: Path) -> Non
     path = sentence_folder(tmp_path / "folder", "mean", dense=False)
 
     def digest() -> str:
-        original = words.load(resolve(str(path)), None, lambda _: None)
+        original = words.load(resolve(str(path)), ModelRequest(model=str(path)), lambda _: None)
         assert making  # the same road as ensure, without the export
         return space.definition(
             architecture=original.architecture, layer=original.layer, pooling=original.pooling,
@@ -187,10 +187,10 @@ def test_a_tokenizers_own_truncation_and_padding_do_not_count(tmp_path: Path) ->
 def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no model folder"):
         modality_of(ModelRequest(model=str(tmp_path)))
-    with pytest.raises(NotFoundError, match="hf download"):
-        modality_of(ModelRequest(model="hf:sentence-transformers/all-MiniLM-L6-v2"))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "image_size": 224}))
-    with pytest.raises(UsageError, match="no text model"):
+    with pytest.raises(NotFoundError, match="--model hf:sentence-transformers/all-MiniLM-L6-v2"):
+        modality_of(ModelRequest(model="sentence-transformers/all-MiniLM-L6-v2"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
+    with pytest.raises(UsageError, match="neither a text nor an image model"):
         modality_of(ModelRequest(model=str(tmp_path)))
 
     path = bert_folder(tmp_path / "bert")
@@ -221,5 +221,5 @@ def test_a_folder_whose_weights_are_incomplete_is_refused(tmp_path: Path) -> Non
     gone = next(name for name in state if "layer.1.attention" in name)
     del state[gone]
     save_file(state, path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UsageError, match="lack or do not fit"):
+    with pytest.raises(UsageError, match="do not fit the model: missing"):
         ensure(layout_at(tmp_path / "store"), ModelRequest(model=str(path)))

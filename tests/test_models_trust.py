@@ -41,6 +41,7 @@ from featstore.models import (
     vision,
     weights,
 )
+from featstore.models import kept as kept_module
 from featstore.models import parity as parity_module
 from featstore.models.catalog import resolve
 from featstore.records import ImagePreprocessing, ModelCard
@@ -110,7 +111,8 @@ def test_preprocessing_and_weights_are_part_of_the_space(tmp_path: Path) -> None
 
 def test_official_weights_are_recognised_by_their_hash(squeezenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hash_prefix", lambda _: hashing.of_file(squeezenet)[:8])
-    original = vision.load(resolve("squeezenet1_1"), squeezenet, lambda _: None)
+    request = ModelRequest(model="squeezenet1_1", weights=squeezenet)
+    original = vision.load(resolve("squeezenet1_1"), request, lambda _: None)
     assert original.slug == "squeezenet1_1-IMAGENET1K_V1"
     assert making._draft(original).space_id.startswith("squeezenet1_1-imagenet1k_v1-")
     assert original.model == "squeezenet1_1:IMAGENET1K_V1"
@@ -279,8 +281,8 @@ def test_two_that_export_the_same_model_at_once_share_it(tmp_path: Path) -> None
     def publish(card: ModelCard) -> None:
         content = os.urandom(1 << 16)
         files.append(content)
-        own = dataclasses.replace(card, onnx=making._artefact("model.onnx", {"model.onnx": content}))
-        found.append(making._publish(layout, own, {"model.onnx": content}))
+        own = dataclasses.replace(card, onnx=kept_module.artefact("model.onnx", content))
+        found.append(kept_module.publish(layout, own, {"model.onnx": content}))
 
     draft = making._draft(original)
     threads = [threading.Thread(target=publish, args=(draft,)) for _ in range(6)]

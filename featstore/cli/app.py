@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from featstore.cli import look, lookafter, make, models
+from featstore.cli import diff, export, look, lookafter, make, models
 from featstore.cli.options import Quiet, Verbose
 
 __all__ = ["app"]
@@ -43,6 +43,8 @@ def _program(
 
 
 make.register(app)
+export.register(app)
 look.register(app)
+diff.register(app)
 lookafter.register(app)
 models.register(app)

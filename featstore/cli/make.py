@@ -14,6 +14,7 @@ from featstore.errors import FeatstoreError, InterruptedRunError, SettingsError,
 
 __all__ = ["register"]
 
+_MODEL = "What is changed of the model (makes another space)"
 _READ = "How the source is read (remembered for the table's next runs)"
 _MAY = "What the run may do"
 _KEPT = "What is kept beside the vectors"
@@ -34,7 +35,11 @@ def register(app: typer.Typer) -> None:
 def extract(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="A folder of images or texts, or a CSV, JSONL, Parquet or Arrow file."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of images, texts or WebDataset tars; a tar or name-{000..009}.tar; "
+            "a CSV, JSONL, Parquet or Arrow file; - for a list of files on standard input.",
+        ),
     ],
     model: Annotated[_Text, typer.Option(help="The backbone: see featstore models list. Required.")] = None,
     name: Annotated[_Text, typer.Option(help="The table's name; by default the source's last part.")] = None,
@@ -42,11 +47,31 @@ def extract(
         Path | None, typer.Option(metavar="FILE", help="Take the model's weights from a .safetensors or .pth file.")
     ] = None,
     device: Annotated[_Text, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)] = None,
+    pooling: Annotated[
+        _Text, typer.Option(metavar="mean|cls|last|max", help="Pool in another way.", rich_help_panel=_MODEL)
+    ] = None,
+    layer: Annotated[
+        _Text, typer.Option(help="Take another layer's output, by its name.", rich_help_panel=_MODEL)
+    ] = None,
+    dim: Annotated[
+        int | None,
+        typer.Option(help="Keep the first N values, made of length 1 again.", rich_help_panel=_MODEL),
+    ] = None,
+    prompt_document: Annotated[
+        _Text, typer.Option(metavar="TEXT", help="Put this in front of each text.", rich_help_panel=_MODEL)
+    ] = None,
+    prompt_query: Annotated[
+        _Text, typer.Option(metavar="TEXT", help="Put this in front of each query.", rich_help_panel=_MODEL)
+    ] = None,
     store: StorePath = None,
     dry_run: DryRun = False,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
+    source_root: Annotated[
+        _Text,
+        typer.Option(metavar="FOLDER", help="Where relative paths in the source begin.", rich_help_panel=_READ),
+    ] = None,
     label_from: Annotated[
         _Text, typer.Option(metavar="folder", help="Label images with their folder's name.", rich_help_panel=_READ)
     ] = None,
@@ -66,11 +91,21 @@ def extract(
     group_column: Annotated[_Text, typer.Option(help="The column to keep as group.", rich_help_panel=_READ)] = None,
     split_column: Annotated[_Text, typer.Option(help="The column to keep as split.", rich_help_panel=_READ)] = None,
     time_column: Annotated[_Text, typer.Option(help="The column to keep as event_ts.", rich_help_panel=_READ)] = None,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(help="Cut texts into items of N tokens at most.", rich_help_panel=_READ)
+    ] = None,
+    chunk_overlap: Annotated[
+        int | None, typer.Option(help="Tokens that neighbouring chunks share. Default: 0.", rich_help_panel=_READ)
+    ] = None,
     add: Annotated[
         _Switch, typer.Option("--add", help="Put another source's items beside those there.", rich_help_panel=_MAY)
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Take only the first N items; removes nothing.", rich_help_panel=_MAY)
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Take a fixed random sample of N items; removes nothing.", rich_help_panel=_MAY),
     ] = None,
     rehash: Annotated[
         _Switch, typer.Option("--rehash", help="Read every file again, also unchanged ones.", rich_help_panel=_MAY)

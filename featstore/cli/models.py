@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featstore.cli import console
+from featstore.cli import compare, console
 from featstore.cli.options import MODELS, Json, Quiet, StorePath, Verbose, volume
-from featstore.errors import NotFoundError
+from featstore.errors import NotFoundError, SettingsError
 
 if TYPE_CHECKING:
     from featstore.models import CatalogEntry
@@ -18,8 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_Model = Annotated[str, typer.Argument(help="A name, a model's folder or file, or the id of a space in the store.")]
 _Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Take the model's weights from a .safetensors or .pth file.")
+]
+_CHANGED = "What is changed of the model (makes another space)"
+_Pooling = Annotated[
+    str | None, typer.Option(metavar="mean|cls|last|max", help="Pool in another way.", rich_help_panel=_CHANGED)
+]
+_Layer = Annotated[str | None, typer.Option(help="Take another layer's output, by its name.", rich_help_panel=_CHANGED)]
+_Dim = Annotated[
+    int | None, typer.Option(help="Keep the first N values, made of length 1 again.", rich_help_panel=_CHANGED)
+]
+_PromptDocument = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Put this in front of each text.", rich_help_panel=_CHANGED)
+]
+_PromptQuery = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Put this in front of each query.", rich_help_panel=_CHANGED)
 ]
 
 
@@ -33,6 +48,7 @@ def register(app: typer.Typer) -> None:
     group.command("list", short_help="List the backbones.")(list_models)
     group.command(short_help="Show one backbone.")(show)
     group.command(short_help="Write a backbone out as ONNX.")(export)
+    compare.register(group)
     app.add_typer(group, name="models", rich_help_panel=MODELS)
 
 
@@ -53,47 +69,34 @@ def list_models(
     from featstore.cli.outputs import ModelLine
     from featstore.models import catalog
 
-    cards = featstore.open(store).models()
-    entries = {entry.name: entry for entry in catalog()}
-    held: dict[str, list[str]] = {}
-    for card in cards:
-        name = card.model.partition(":")[0]
-        held.setdefault(name if name in entries else card.model, []).append(card.space_id)
+    entries = {entry.name: entry for entry in catalog(words or ())}
+    held: dict[str, list[ModelCard]] = {}
+    for card in featstore.open(store).models():
+        short = card.model.partition("." if card.model.startswith("timm:") else ":")[0]
+        held.setdefault(short if short in entries else card.model, []).append(card)
     lines = [
-        ModelLine(name=name, entry=entries.get(name), spaces=tuple(held.get(name, ())))
+        ModelLine(name=name, entry=entries.get(name), spaces=tuple(card.space_id for card in held.get(name, ())))
         for name in [*entries, *(name for name in held if name not in entries)]
+        if all(_fits(word.lower(), name, entries.get(name), held.get(name, [])) for word in words or ())
     ]
-    lines = [line for line in lines if all(word.lower() in _searched(line.name, line.entry) for word in words or ())]
     if json:
         console.emit(lines)
         return
     console.grid(
-        ("model", "takes", "dim", "input", "weights", "from", "in the store"),
-        (
-            (
-                line.name,
-                *(
-                    (
-                        f"{line.entry.modality}s",
-                        line.entry.dim,
-                        line.entry.input_side,
-                        ", ".join(line.entry.weights),
-                        line.entry.origin if line.entry.installed else line.entry.install,
-                    )
-                    if line.entry
-                    else ("", "", "", "", "store")
-                ),
-                ", ".join(line.spaces),
-            )
-            for line in lines
-        ),
-        right=("dim", "input"),
+        ("model", "takes", "dim", "input", "parameters", "weights", "from", "in the store"),
+        ((line.name, *_columns(line.entry, held.get(line.name, [])), ", ".join(line.spaces)) for line in lines),
+        right=("dim", "input", "parameters"),
     )
 
 
 def show(
-    model: Annotated[str, typer.Argument(help="A name, a model's folder, or the id of a space in the store.")],
+    model: _Model,
     weights: _Weights = None,
+    pooling: _Pooling = None,
+    layer: _Layer = None,
+    dim: _Dim = None,
+    prompt_document: _PromptDocument = None,
+    prompt_query: _PromptQuery = None,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -105,31 +108,44 @@ def show(
     """
     import featstore
     from featstore.cli.outputs import ModelDetails
-    from featstore.models import ModelRequest, catalog, find
+    from featstore.models import ModelRequest, describe, entry
 
-    layout = featstore.open(store).layout
-    entry = next((e for e in catalog() if e.name == model.partition(":")[0]), None)
+    options = _given(pooling, layer, dim, prompt_document, prompt_query)
+    known = None
     try:
-        card = find(layout, ModelRequest(model=model, weights=weights))
+        card = featstore.open(store).model(model, weights=weights, **options)
+        known = entry(model) if card is not None else describe(ModelRequest(model=model))
     except NotFoundError:
-        if entry is None or weights is not None or ":" in model:
+        known = entry(model)
+        if known is None or weights is not None or ":" in model:
             raise
         card = None  # packaged weights that are not installed: the entry says how to get them
     if json:
-        console.emit(ModelDetails(model=model, entry=entry, card=card))
+        console.emit(ModelDetails(model=model, entry=known, card=card))
         return
     if card is not None:
         _show_card(card)
-    elif entry is not None:
-        _show_entry(model, entry)
+    elif known is not None:
+        _show_entry(model, known)
     else:
         console.line(f"{console.plain(model)}: not in the store yet; it is exported when it is first used")
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A name, a model's folder, or the id of a space in the store.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where to write it.")],
+    model: _Model,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Write its files into a folder.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one .featstore file, which --model takes where there is no network."),
+    ] = None,
     weights: _Weights = None,
+    pooling: _Pooling = None,
+    layer: _Layer = None,
+    dim: _Dim = None,
+    prompt_document: _PromptDocument = None,
+    prompt_query: _PromptQuery = None,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -137,45 +153,70 @@ def export(
 ) -> None:
     """$ featstore models export efficientnet_lite0 -o lite0
 
-    Writes a backbone out: ONNX file, tokenizer, card and a note on the licence.
+    Writes a backbone out: ONNX file, tokenizer, card, canaries and a note on the licence.
 
-    One that is not in the store yet is exported into it first.
+    One that is not in the store yet is exported into it first. Give -o, --bundle or both.
     """
     import featstore
-    from featstore import founding
-    from featstore.cli.outputs import ModelExport
     from featstore.cli.progress import reporting
-    from featstore.models import ModelRequest, ensure, export_model
 
-    layout = featstore.open(store).layout
-    founding.found(layout)
+    options = _given(pooling, layer, dim, prompt_document, prompt_query)
+    opened = featstore.open(store)
     with reporting(quiet=volume.quiet) as reporter:
-        card = ensure(layout, ModelRequest(model=model, weights=weights), progress=reporter.message)
-        written = export_model(layout, card, output)
+        done = opened.export_model(model, output, bundle=bundle, weights=weights, reporter=reporter, **options)
     if json:
-        artefacts = tuple(a for a in (card.onnx, card.tokenizer, card.canaries) if a is not None)
-        files = tuple(path.name for path in written)
-        folder = str(output.resolve())
-        console.emit(
-            ModelExport(model=card.model, space_id=card.space_id, folder=folder, files=files, artefacts=artefacts)
-        )
+        console.emit(done)
         return
-    for path in written:
+    paths = [output / name for name in done.files] if output is not None else []
+    for path in [*paths, *([bundle] if bundle is not None else [])]:
         console.line(console.plain(f"{path} ({console.size(path.stat().st_size)})"))
-    console.line(f"licence of the weights: {console.plain(card.weights.licence)}")
+    card = opened.model(done.space_id)
+    if card is not None:
+        console.line(f"licence of the weights: {console.plain(card.weights.licence)}")
+    if bundle is not None:
+        console.line(f"on another host: featstore extract SOURCE --model {console.plain(bundle.name)}")
 
 
-def _searched(name: str, entry: CatalogEntry | None) -> str:
-    more = (entry.family, entry.modality, entry.origin) if entry else ()
-    return " ".join((name, *more)).lower()
+def _given(
+    pooling: str | None, layer: str | None, dim: int | None, document: str | None, query: str | None
+) -> dict[str, str | int | None]:
+    if pooling not in (None, "mean", "cls", "last", "max"):
+        raise SettingsError(f"--pooling {pooling}: there is mean, cls, last and max.")
+    if dim is not None and dim < 1:
+        raise SettingsError(f"--dim {dim}: a vector has at least one value.")
+    return {"pooling": pooling, "layer": layer, "dim": dim, "prompt_document": document, "prompt_query": query}
+
+
+def _fits(word: str, name: str, entry: CatalogEntry | None, cards: list[ModelCard]) -> bool:
+    """Whether a word is found in what is known of a model; ``timm:WORD`` asks among timm's only."""
+    if word.startswith("timm:") and not name.startswith("timm:"):
+        return False
+    known = [name, *((entry.family, entry.modality, entry.origin, entry.licence) if entry else ())]
+    for card in cards:
+        known += [card.space_id, card.family, card.modality, card.weights.licence]
+    return word.removeprefix("timm:") in " ".join(known).lower()
+
+
+def _columns(entry: CatalogEntry | None, cards: list[ModelCard]) -> tuple[object, ...]:
+    if entry is not None:
+        where = entry.origin if entry.installed else entry.install
+        parameters = "" if entry.parameters is None else f"{entry.parameters:,}"
+        return f"{entry.modality}s", entry.dim or "", entry.input_side, parameters, ", ".join(entry.weights), where
+    card = cards[0]
+    return f"{card.modality}s", card.dim, _side(card), f"{card.weights.parameters:,}", "", "store"
+
+
+def _side(card: ModelCard) -> int | str:
+    return card.text.max_length if card.text else card.image.crop[0] if card.image else ""
 
 
 def _show_entry(model: str, entry: CatalogEntry) -> None:
     console.facts(
         (
             ("model", f"{model} (not in the store yet; it is exported when it is first used)"),
-            ("takes", f"{entry.modality}s, input {entry.input_side}"),
-            ("gives", f"{entry.dim} values"),
+            ("takes", f"{entry.modality}s, input {entry.input_side or 'not known yet'}"),
+            ("gives", f"{entry.dim} values" if entry.dim else None),
+            ("parameters", None if entry.parameters is None else f"{entry.parameters:,}"),
             ("weights", ", ".join(entry.weights)),
             ("from", entry.origin),
             ("licence", entry.licence),
@@ -190,11 +231,12 @@ def _show_card(card: ModelCard) -> None:
         (
             ("model", card.model),
             ("space", card.space_id),
-            ("takes", f"{card.modality}s"),
+            ("takes", f"{card.modality}s, input {_side(card)}"),
             ("gives", f"{card.dim} values, {card.precision}" + (", of length 1" if card.normalize else "")),
             ("layer", f"{card.layer}, pooling {card.pooling}"),
             ("preparing", ", ".join(f"{key} {value}" for key, value in asdict(prepared).items()) if prepared else None),
-            ("weights", f"{weights.source}, {weights.parameters:,} parameters"),
+            ("parameters", f"{weights.parameters:,}"),
+            ("weights", weights.source),
             ("licence", weights.licence),
             ("data", weights.training_data),
             ("see", weights.url),

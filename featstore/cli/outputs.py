@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from featstore.models import CatalogEntry
-from featstore.records import Artefact, ModelCard
+from featstore.records import ModelCard
 
-__all__ = ["ModelDetails", "ModelExport", "ModelLine", "RejectLine", "TablePaths"]
+__all__ = ["ModelDetails", "ModelLine", "RejectLine", "TablePaths"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +54,3 @@ class ModelDetails:
     model: str
     entry: CatalogEntry | None
     card: ModelCard | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelExport:
-    """``models export``: the files written. ``artefacts`` carry the digests of the model's own."""
-
-    model: str
-    space_id: str
-    folder: str
-    files: tuple[str, ...]
-    artefacts: tuple[Artefact, ...]

@@ -21,7 +21,7 @@ from featstore.cli import outputs
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DOCUMENTS", "OUTPUTS", "generate", "main"]
+__all__ = ["DECLARED", "DOCUMENTS", "OUTPUTS", "generate", "main"]
 
 DOCUMENTS: dict[str, Any] = {
     "store": records.StoreRecord,
@@ -31,8 +31,15 @@ DOCUMENTS: dict[str, Any] = {
     "receipt": records.ShardReceipt,
     "open-run": records.OpenRun,
     "manifest": records.Manifest,
+    "bundle": records.Bundle,
+    "export-origin": records.ExportOrigin,
 }
 """The documents of a store. Each file also holds ``document_sha256``, the digest of all else in it."""
+
+DECLARED: dict[str, Any] = {
+    "own-card": records.OwnCard,
+}
+"""Documents that people write; they hold no digest."""
 
 OUTPUTS: dict[str, Any] = {
     "extract": records.ExtractResult,
@@ -43,12 +50,15 @@ OUTPUTS: dict[str, Any] = {
     "show-history": list[records.CommitInfo],
     "show-rejects": list[outputs.RejectLine],
     "show-paths": outputs.TablePaths,
+    "export": records.ExportResult,
+    "diff": records.Difference,
     "verify": records.VerifyReport,
     "gc": records.GcReport,
     "doctor": records.DoctorReport,
     "models-list": list[outputs.ModelLine],
     "models-show": outputs.ModelDetails,
-    "models-export": outputs.ModelExport,
+    "models-export": records.ModelExport,
+    "models-compare": records.Comparison,
 }
 """What each command prints with ``--json``."""
 
@@ -70,6 +80,8 @@ def generate() -> dict[str, str]:
         schema["properties"]["document_sha256"] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
         schema["required"] = [*schema.get("required", []), "document_sha256"]
         found[f"documents/{name}.json"] = {"$schema": _DIALECT, **schema}
+    for name, kind in DECLARED.items():
+        found[f"documents/{name}.json"] = {"$schema": _DIALECT, **TypeAdapter(kind).json_schema()}
     for name, kind in OUTPUTS.items():
         schema = TypeAdapter(kind).json_schema(mode="serialization", schema_generator=_Whole)
         found[f"outputs/{name}.json"] = {"$schema": _DIALECT, **schema}

@@ -8,19 +8,23 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import urlparse
 
-from featstore.errors import SettingsError, UsageError
+from featstore.errors import FeatstoreError, NotFoundError, SettingsError, StorageError, UsageError
 from featstore.layout import Layout
 from featstore.records import Modality, Reading, SettingValue, SourceRecord
 from featstore.settings import ExtractSettings
-from featstore.sources import Source
-from featstore.storage import documents, hashing
+from featstore.sources import LIST_PREFIX, Source, source_uri
+from featstore.storage import Storage, documents, hashing
 
-__all__ = ["check_name", "check_source", "known_source", "remembered", "source_key", "table_name"]
+__all__ = ["check_name", "check_source", "known_source", "lost", "remembered", "source_key", "table_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
+# The numbers of a range of tars, and what sets them off from the name before them.
+_RANGE = re.compile(r"[-_.]*\{[^{}/]*\}")
+
 # Settings that say how a source is read: a later run that does not give them means the same again.
 _READING = (
+    "source_root",
     "label_from",
     "text_column",
     "text_template",
@@ -30,6 +34,8 @@ _READING = (
     "group_column",
     "split_column",
     "time_column",
+    "chunk_tokens",
+    "chunk_overlap",
 )
 
 
@@ -41,12 +47,14 @@ def table_name(settings: ExtractSettings) -> str:
     """The table's name: as given, else made from the source's last part.
 
     Raises:
-        SettingsError: The given name cannot be a table's.
+        SettingsError: The given name cannot be a table's, or a list on standard input was given none.
     """
     if settings.name is not None:
         return check_name(settings.name)
+    if settings.source == "-":
+        raise SettingsError("a list on standard input has no name.", hint="Name the table: --name NAME")
     path = urlparse(settings.source).path if "://" in settings.source else settings.source
-    last = PurePosixPath(path.replace("\\", "/").rstrip("/") or "items").name
+    last = PurePosixPath(_RANGE.sub("", path.replace("\\", "/")).rstrip("/") or "items").name
     if "." in last.lstrip("."):
         last = PurePosixPath(last).stem
     made = re.sub(r"[^A-Za-z0-9_.-]+", "_", last).strip("._-")[:100]
@@ -70,12 +78,17 @@ def check_name(name: str) -> str:
 def remembered(
     layout: Layout, name: str, settings: ExtractSettings, origins: dict[str, SettingValue]
 ) -> tuple[ExtractSettings, dict[str, SettingValue]]:
-    """Fills in how the source was read before, where this run does not say."""
+    """Fills in how the source was read before, where this run does not say; makes ``source_root`` absolute."""
+    filled: dict[str, object] = {}
+    origins = dict(origins)
+    if settings.source_root is not None:
+        # Another process that takes shards of this run may work in another folder.
+        filled["source_root"] = root = os.path.abspath(os.path.expanduser(settings.source_root))
+        origins["source_root"] = replace(origins["source_root"], value=root)
+        settings = replace(settings, source_root=root)
     options = known_source(layout, name, settings)
     if options is None:
         return settings, origins
-    filled: dict[str, object] = {}
-    origins = dict(origins)
     for key in _REMEMBERED:
         if origins[key].origin == "default" and options.get(key) not in (None, []):
             value = options[key]
@@ -87,10 +100,25 @@ def remembered(
 def known_source(layout: Layout, name: str, settings: ExtractSettings) -> Reading | None:
     """How the source was read before, if the table is kept in step with it."""
     record = documents.find(layout.storage, layout.source(name), SourceRecord)
-    uri = os.path.abspath(os.path.expanduser(settings.source))
     if record is None:
         return None
-    return record.options if uri == record.uri else record.added.get(uri)
+    known = {record.uri: record.options, **record.added}
+    options = known.get(source_uri(settings.source, settings.source_root))
+    if options is None and settings.source == "-" and settings.source_root is None:
+        # A list without a root is the one that came before, if there was only one.
+        lists = [reading for uri, reading in known.items() if uri.startswith(LIST_PREFIX) and reading["source_root"]]
+        return lists[0] if len(lists) == 1 else None
+    return options
+
+
+def lost(settings: ExtractSettings, error: FeatstoreError) -> bool:
+    """Whether a source could not be opened because it is gone, empty or cannot be read."""
+    if isinstance(error, NotFoundError | StorageError):
+        return True
+    try:
+        return not Storage.at(settings.source).stat("").size
+    except FeatstoreError:
+        return False  # no path, such as a list on standard input or a range of tars
 
 
 def check_source(
@@ -124,7 +152,9 @@ def check_source(
     )
 
 
-def source_key(source: Source, settings: ExtractSettings) -> str:
-    """Names the cache of one source read in one way."""
-    reading = {key: getattr(settings, key) for key in _READING}
+def source_key(source: Source, settings: ExtractSettings, cutting: str | None = None) -> str:
+    """Names the cache of one source read in one way; ``cutting`` is what cuts its texts, if anything does."""
+    reading = {key: value for key in _READING if (value := getattr(settings, key)) not in (None, ())}
+    if cutting is not None:
+        reading["cutting"] = cutting
     return hashing.of_json({"uri": source.uri, "kind": source.kind, "reading": reading})[:12]

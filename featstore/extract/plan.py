@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featstore.storage import hashing
 
@@ -36,6 +37,12 @@ __all__ = ["Counts", "Plan", "Staged", "cut", "make"]
 SCAN_COLUMNS = ("item_id", "content_sha256", "locator", "size", "mtime_ns", "inode")
 # Columns of the table that are no metadata of the source.
 _OWN_COLUMNS = {"item_id", "content_sha256", "embedding", "created_ts", "run_id", "text", "_file", "_row"}
+
+# Statuses as numbers, so that what has to be written comes last.
+_UNCHANGED, _UPDATED, _CHANGED, _NEW = range(4)
+
+# Rows that are copied at once to be hashed.
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -116,98 +123,75 @@ def make(
     Returns:
         The plan, its digest equal whenever all of the above is.
     """
-    scan = pl.DataFrame(
-        {
-            "at": pl.arange(items.num_rows, eager=True),
-            "item_id": pl.Series(values=items["item_id"], dtype=pl.String),
-            "sha": pl.Series(values=items["content_sha256"], dtype=pl.String),
-        }
+    # Ids and hashes become numbers at once: all that follows then costs a few bytes an item, whatever the names.
+    table = _Table.of(stored)
+    id_codes = _codes(items["item_id"], table.ids, rejected["item_id"])
+    sha_codes = _codes(
+        items["content_sha256"],
+        table.hashes,
+        pa.array([s.content_sha256 for s in staged], pa.string()),
+        rejected["content_sha256"],
     )
-    table = _stored_frame(stored)
-    joined = scan.join(table, on="item_id", how="left", maintain_order="left")
+    scan = pl.DataFrame({"at": pl.arange(items.num_rows, eager=True), "id": id_codes[0], "sha": sha_codes[0]})
+    there = pl.DataFrame(
+        {"stored_at": pl.arange(table.size, eager=True), "id": id_codes[1], "stored_sha": sha_codes[1]}
+    )
+    joined = scan.join(there, on="id", how="left", maintain_order="left")
     known = pl.col("stored_sha").is_not_null()
     same = known & (pl.col("stored_sha") == pl.col("sha"))
-    changed_metadata = _metadata_differs(metadata, stored, joined)
     joined = joined.with_columns(
-        pl.when(same & pl.Series("differs", changed_metadata))
-        .then(pl.lit("updated"))
+        pl.when(same & pl.Series("differs", _metadata_differs(metadata, stored, joined["stored_at"])))
+        .then(_UPDATED)
         .when(same)
-        .then(pl.lit("unchanged"))
+        .then(_UNCHANGED)
         .when(known)
-        .then(pl.lit("changed"))
-        .otherwise(pl.lit("new"))
+        .then(_CHANGED)
+        .otherwise(_NEW)
+        .cast(pl.Int8)
         .alias("status")
     )
 
     # Removed: in the table, not in the scan, and not merely unreadable today.
-    gone = table.join(scan, on="item_id", how="anti")
-    if held:
-        gone = gone.filter(~pl.col("item_id").is_in(list(held)))
+    gone = there.join(scan, on="id", how="anti")
+    staying = _among(table.ids, gone["stored_at"], held)
     if removable is not None:
-        gone = gone.filter(pl.col("item_id").is_in(list(removable)))
+        staying |= ~_among(table.ids, gone["stored_at"], removable)
+    gone = gone.filter(~staying)
 
-    # Where the vector of a content lies: in the table, else in what an unfinished run left.
-    pool = (
-        pl.concat(
-            [
-                table.select("stored_sha", "_file", "_row"),
-                pl.DataFrame(
-                    {
-                        "stored_sha": [s.content_sha256 for s in staged],
-                        "_file": [s.file for s in staged],
-                        "_row": [s.row for s in staged],
-                    },
-                    schema={"stored_sha": pl.String, "_file": pl.String, "_row": pl.Int64},
-                ),
-            ]
-        )
-        .unique("stored_sha", keep="first", maintain_order=True)
-        .rename({"stored_sha": "sha", "_file": "from_file", "_row": "from_row"})
-    )
-
-    todo = joined.filter(pl.col("status").is_in(["new", "changed"])).join(
-        pool, on="sha", how="left", maintain_order="left"
-    )
-    refused = pl.DataFrame(
+    # Where the vector of a content lies: in the table (a place below ``size``), else in what an unfinished run left.
+    pool = pl.DataFrame(
         {
-            "item_id": pl.Series(values=rejected["item_id"], dtype=pl.String),
-            "sha": pl.Series(values=rejected["content_sha256"], dtype=pl.String),
-            "code": pl.Series(values=rejected["code"], dtype=pl.String),
+            "place": pl.arange(table.size + len(staged), eager=True),
+            "sha": pl.concat([pl.Series(sha_codes[1]), pl.Series(sha_codes[2])]),
         }
-    ).unique(["item_id", "sha"], keep="last", maintain_order=True)
-    again = todo.filter(pl.col("from_file").is_null()).join(refused, on=["item_id", "sha"], how="inner")
-    todo = todo.join(again.select("item_id"), on="item_id", how="anti", maintain_order="left")
-    first = pl.col("sha").is_first_distinct()
-    stored_vector = pl.col("from_file").is_not_null()
-    embed = todo.filter(~stored_vector).filter(first)
-    twins = todo.filter(stored_vector | ~pl.col("at").is_in(embed["at"].implode()))
-    updated = joined.filter(pl.col("status") == "updated").with_columns(
-        pl.col("_file").alias("from_file"), pl.col("_row").alias("from_row")
-    )
-    carry = pl.concat(
-        [twins.select("at", "status", "from_file", "from_row"), updated.select("at", "status", "from_file", "from_row")]
-    ).sort("at")
+    ).unique("sha", keep="first", maintain_order=True)
+
+    todo = joined.filter(pl.col("status") >= _CHANGED).join(pool, on="sha", how="left", maintain_order="left")
+    refused = pl.DataFrame(
+        {"id": id_codes[2], "sha": sha_codes[3], "code": pl.Series(values=rejected["code"], dtype=pl.String)}
+    ).unique(["id", "sha"], keep="last", maintain_order=True)
+    again = todo.filter(pl.col("place").is_null()).join(refused, on=["id", "sha"], how="inner")
+    todo = todo.join(again.select("at"), on="at", how="anti", maintain_order="left")
+    stored_vector = pl.col("place").is_not_null()
+    embed = todo.filter(~stored_vector).filter(pl.col("sha").is_first_distinct())
+    twins = todo.join(embed.select("at"), on="at", how="anti", maintain_order="left")
+    updated = joined.filter(pl.col("status") == _UPDATED).with_columns(place=pl.col("stored_at"))
+    carry = pl.concat([twins.select("at", "place"), updated.select("at", "place")]).sort("at")
 
     # Rows that leave their file: replaced, of other content now (even when refused), or gone.
-    leaving = pl.concat(
-        [
-            joined.filter(pl.col("status").is_in(["changed", "updated"])).select("_file", "_row"),
-            gone.select("_file", "_row"),
-        ]
-    )
-    drop = _by_file(leaving)
+    replaced = joined.filter(pl.col("status").is_in([_CHANGED, _UPDATED]))
+    drop = table.by_file(pl.concat([replaced["stored_at"], gone["stored_at"]]))
 
-    renamed = twins.filter(pl.col("status") == "new").join(
-        gone.select(pl.col("stored_sha").alias("sha")).unique(), on="sha", how="semi"
+    renamed = twins.filter(pl.col("status") == _NEW).join(
+        gone.select(sha=pl.col("stored_sha")).unique(), on="sha", how="semi"
     )
     # What was renamed has not gone: only its id leaves.
-    lost = gone.join(renamed.select(pl.col("sha").alias("stored_sha")).unique(), on="stored_sha", how="anti")
-    statuses = dict(joined["status"].value_counts().iter_rows())
+    lost = gone.join(renamed.select(stored_sha=pl.col("sha")).unique(), on="stored_sha", how="anti")
     counts = Counts(
-        unchanged=statuses.get("unchanged", 0),
+        unchanged=joined.filter(pl.col("status") == _UNCHANGED).height,
         updated=updated.height,
-        new=embed.filter(pl.col("status") == "new").height,
-        changed=embed.filter(pl.col("status") == "changed").height,
+        new=embed.filter(pl.col("status") == _NEW).height,
+        changed=embed.filter(pl.col("status") == _CHANGED).height,
         renamed=renamed.height,
         twins=twins.height - renamed.height,
         rejected=again.height,
@@ -216,73 +200,112 @@ def make(
     wanted = items.select(list(SCAN_COLUMNS))
     for column in metadata.column_names:
         wanted = wanted.append_column(column, metadata[column])
-    to_embed = wanted.take(pa.array(embed["at"].to_numpy()))
-    shards = cut(np.asarray(to_embed["size"]), shard_items, shard_bytes)
+    to_embed = _rows(wanted, embed["at"])
+    shards = cut(to_embed["size"], shard_items, shard_bytes)
     to_embed = to_embed.append_column("shard", pa.array(shards, pa.int64()))
-    to_carry = wanted.take(pa.array(carry["at"].to_numpy()))
-    to_carry = to_carry.append_column("from_file", carry["from_file"].to_arrow().cast(pa.string()))
-    to_carry = to_carry.append_column("from_row", carry["from_row"].to_arrow())
+    files, rows = table.places(carry["place"], staged)
+    to_carry = _rows(wanted, carry["at"]).append_column("from_file", files).append_column("from_row", rows)
     return Plan(
         embed=to_embed,
         carry=to_carry,
         drop=drop,
         counts=counts,
         shards=int(shards[-1]) + 1 if len(shards) else 0,
-        removed=tuple(lost["item_id"].to_list()),
+        removed=tuple(str(i) for i in table.ids.take(pa.array(lost["stored_at"].to_numpy())).to_pylist()),
         digest=_digest(to_embed, to_carry, drop, binding),
         again=dict(again["code"].value_counts(sort=True).iter_rows()),
     )
 
 
-def cut(sizes: NDArray[np.int64], most_items: int, most_bytes: int) -> NDArray[np.int64]:
+def cut(sizes: pa.ChunkedArray[Any], most_items: int, most_bytes: int) -> NDArray[np.int64]:
     """Numbers contiguous shards: a new one where the next item would pass either limit.
 
     Args:
-        sizes: (n,) bytes of each item.
+        sizes: n int64, the bytes of each item.
         most_items: Items a shard holds at most.
         most_bytes: Bytes a shard holds at most, unless one item alone is larger.
 
     Returns:
         (n,) int64, the shard of each item, from 0.
     """
-    shards = np.zeros(len(sizes), np.int64)
-    shard = items = weight = 0
-    for at, size in enumerate(sizes.tolist()):
-        if items and (items == most_items or weight + size > most_bytes):
-            shard, items, weight = shard + 1, 0, 0
-        shards[at] = shard
-        items, weight = items + 1, weight + size
+    ends = np.cumsum(sizes.to_numpy(), dtype=np.int64)
+    shards = np.empty(len(ends), np.int64)
+    start = shard = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, before + most_bytes, side="right"))
+        stop = min(max(stop, start + 1), start + most_items)
+        shards[start:stop] = shard
+        start, shard = stop, shard + 1
     return shards
 
 
-def _stored_frame(stored: pa.Table | None) -> pl.DataFrame:
-    if stored is None:
-        return pl.DataFrame(
-            schema={
-                "item_id": pl.String,
-                "stored_sha": pl.String,
-                "_file": pl.String,
-                "_row": pl.Int64,
-                "stored_at": pl.Int64,
+@dataclass(frozen=True)
+class _Table:
+    """The stored rows that the scan is compared with, without their metadata."""
+
+    ids: pa.ChunkedArray[Any]
+    hashes: pa.ChunkedArray[Any]
+    files: pa.ChunkedArray[Any]
+    rows: pa.ChunkedArray[Any]
+
+    @classmethod
+    def of(cls, stored: pa.Table | None) -> _Table:
+        if stored is None:
+            nothing = pa.chunked_array([pa.array([], pa.string())])
+            return cls(nothing, nothing, nothing, pa.chunked_array([pa.array([], pa.int64())]))
+        return cls(stored["item_id"], stored["content_sha256"], stored["_file"], stored["_row"])
+
+    @property
+    def size(self) -> int:
+        return len(self.ids)
+
+    def by_file(self, places: pl.Series) -> dict[str, NDArray[np.int64]]:
+        """Row numbers by data file, both sorted."""
+        at = pa.array(places.to_numpy())
+        leaving = pl.DataFrame(
+            {
+                "file": pl.Series(values=self.files.take(at), dtype=pl.String),
+                "row": pl.Series(values=self.rows.take(at), dtype=pl.Int64),
             }
         )
-    return pl.DataFrame(
-        {
-            "item_id": pl.Series(values=stored["item_id"], dtype=pl.String),
-            "stored_sha": pl.Series(values=stored["content_sha256"], dtype=pl.String),
-            "_file": pl.Series(values=stored["_file"], dtype=pl.String),
-            "_row": pl.Series(values=stored["_row"], dtype=pl.Int64),
-            "stored_at": pl.arange(stored.num_rows, eager=True),
-        }
-    )
+        grouped = leaving.group_by("file").agg(pl.col("row").sort()).sort("file")
+        return {file: np.array(rows, np.int64) for file, rows in grouped.iter_rows()}
+
+    def places(self, places: pl.Series, staged: Sequence[Staged]) -> tuple[pa.ChunkedArray[Any], pa.ChunkedArray[Any]]:
+        """File and row of some places; null for a vector that is yet to be made."""
+        at = places.to_arrow()
+        files = [*self.files.chunks, pa.array([s.file for s in staged], pa.string())]
+        rows = [*self.rows.chunks, pa.array([s.row for s in staged], pa.int64())]
+        return pa.chunked_array(files, pa.string()).take(at), pa.chunked_array(rows, pa.int64()).take(at)
 
 
-def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, joined: pl.DataFrame) -> NDArray[np.bool_]:
-    """For each item of the scan: whether any metadata differs from the row stored under its id."""
-    differs = np.zeros(joined.height, bool)
+def _codes(*columns: pa.ChunkedArray[Any] | pa.Array[Any]) -> list[NDArray[np.int32]]:
+    """Numbers for strings: equal in all the columns where the strings are equal. A null is a value as any other."""
+    chunks = [chunk for column in columns for chunk in getattr(column, "chunks", [column])]
+    encoded: Any = pa.chunked_array(chunks, pa.string()).dictionary_encode(null_encoding="encode")
+    numbers = np.concatenate([np.asarray(chunk.indices) for chunk in encoded.chunks] or [np.empty(0, np.int32)])
+    return np.split(numbers, np.cumsum([len(column) for column in columns])[:-1])
+
+
+def _among(ids: pa.ChunkedArray[Any], places: pl.Series, names: Sequence[str]) -> pl.Series:
+    """For each place: whether its id is one of the names."""
+    if not names or not len(places):
+        return pl.repeat(False, len(places), dtype=pl.Boolean, eager=True)
+    wanted = pc.is_in(ids.take(pa.array(places.to_numpy())), value_set=pa.array(names, pa.string()))
+    return pl.Series(values=wanted, dtype=pl.Boolean)
+
+
+def _rows(table: pa.Table, at: pl.Series) -> pa.Table:
+    """Some rows in ascending order; all of them are not copied."""
+    return table if len(at) == table.num_rows else table.take(pa.array(at.to_numpy()))
+
+
+def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, at: pl.Series) -> NDArray[np.bool_]:
+    """For each item of the scan: whether any metadata differs from the row ``at`` of the table (null: no row)."""
+    differs = np.zeros(len(at), bool)
     if stored is None:
         return differs
-    at = joined["stored_at"]
     found = at.is_not_null().to_numpy()
     where = pa.array(at.filter(at.is_not_null()).to_numpy())
     names = (set(metadata.column_names) | set(stored.column_names)) - _OWN_COLUMNS
@@ -299,18 +322,20 @@ def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, joined: pl.Da
     return differs
 
 
-def _by_file(leaving: pl.DataFrame) -> dict[str, NDArray[np.int64]]:
-    grouped = leaving.group_by("_file").agg(pl.col("_row").sort()).sort("_file")
-    return {file: np.array(rows, np.int64) for file, rows in grouped.iter_rows()}
-
-
 def _digest(embed: pa.Table, carry: pa.Table, drop: dict[str, NDArray[np.int64]], binding: dict[str, object]) -> str:
-    parts = []
-    for table in (embed, carry):
-        sink = pa.BufferOutputStream()
-        flat = table.combine_chunks().replace_schema_metadata(None)
-        with pa.ipc.new_stream(sink, flat.schema) as writer:
-            writer.write_table(flat)
-        parts.append(hashing.of_bytes(memoryview(sink.getvalue()).cast("B")))
+    parts = [
+        [hashing.of_bytes(memoryview(_serialised(table.slice(start, _BLOCK))).cast("B")) for start in starts]
+        for table in (embed, carry)
+        for starts in [range(0, max(1, table.num_rows), _BLOCK)]
+    ]
     dropped = {file: hashing.of_bytes(rows.tobytes()) for file, rows in drop.items()}
     return hashing.of_json({"embed": parts[0], "carry": parts[1], "drop": dropped, **binding})
+
+
+def _serialised(rows: pa.Table) -> pa.Buffer:
+    """The same bytes for the same rows, however they were chunked: a copy has no bits of its neighbours in it."""
+    sink = pa.BufferOutputStream()
+    flat = rows.take(pa.array(range(rows.num_rows), pa.int64())).combine_chunks().replace_schema_metadata(None)
+    with pa.ipc.new_stream(sink, flat.schema) as writer:
+        writer.write_table(flat)
+    return sink.getvalue()

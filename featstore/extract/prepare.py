@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from featstore.errors import FeatstoreError
-from featstore.extract import opening
+from featstore.extract import chunk_rows, chunks, opening, sampling
 from featstore.extract.plan import SCAN_COLUMNS, Plan, Staged, make
 from featstore.extract.progress import Reporter
 from featstore.layout import Layout
@@ -38,6 +38,7 @@ class Preparation:
     Attributes:
         warnings: Gathered on the way, for the result.
         previous: The items of the last scan, once ``scan`` was called; None where they are not known.
+        whole: All items of this scan, once ``scan`` was called, also where a sample is taken of them.
     """
 
     layout: Layout
@@ -49,11 +50,13 @@ class Preparation:
     card: ModelCard | None
     warnings: tuple[str, ...] = ()
     previous: pa.Table | None = None
+    whole: pa.Table | None = None
 
     @property
     def cache(self) -> str:
         """Where the last scan of this source is kept."""
-        return self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings))
+        cutting = chunks.cutting(self.card, self.settings)
+        return self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings, cutting))
 
     def warn(self, text: str) -> None:
         """Tells whoever is watching, and the result."""
@@ -83,9 +86,11 @@ class Preparation:
         scan = self.source.scan(
             previous=previous, rehash=self.settings.rehash, limit=self.settings.limit, progress=self.reporter.at
         )
+        self.previous, self.whole = previous, scan.items
+        if self.settings.sample is not None:
+            scan = sampling.sample(scan, self.settings.sample)
         for warning in scan.warnings:
             self.warn(warning)
-        self.previous = previous
         return scan
 
     def plan(self, scan: Scan, table: FeatureTable | None, staged: Sequence[Staged]) -> Plan:
@@ -105,7 +110,7 @@ class Preparation:
         if self.card is not None and not self.settings.retry_rejects:
             refused = RejectsTable.read(self.layout, self.name, self.card.space_id)
         modality = self.record.modality
-        return make(
+        plan = make(
             scan.items,
             stored,
             metadata=metadata,
@@ -124,10 +129,13 @@ class Preparation:
                 "keep_text": self.settings.keep_text,
             },
         )
+        # Comparing takes several times what the plan keeps; the model, which comes next, can have it.
+        pa.default_memory_pool().release_unused()
+        return plan
 
     def _removable(self) -> list[str] | None:
-        """Which ids may leave: none of a limited run; in a table of several sources, only this one's."""
-        if self.settings.limit is not None:
+        """Which ids may leave: none of a limited or sampled run; in a table of several sources, only this one's."""
+        if self.settings.limit is not None or self.settings.sample is not None:
             return []
         if not self.record.added:
             return None
@@ -140,17 +148,22 @@ class Preparation:
 def implausible(preparation: Preparation, scan: Scan, plan: Plan, table: FeatureTable | None) -> str | None:
     """Why so many items cannot really have gone; None where the run may go on.
 
-    A source that has shrunk a lot is more likely unmounted, half synchronised or wrong than meant.
+    A source that has shrunk a lot is more likely unmounted, half synchronised or wrong than meant. Chunks
+    count as the texts that they are of: a text that was shortened, or is cut in another way, has not gone.
     """
     removed = plan.counts.removed
     if not removed or preparation.settings.allow_removals or table is None:
         return None
-    stored = len(table)
+    stored, missing, what = len(table), plan.removed, "items"
+    if preparation.settings.chunk_tokens is not None:
+        missing, what = chunk_rows.gone(plan.removed, scan.items), "texts"
+        removed = len(missing)
+        stored = len({chunk_rows.parent_of(item) for item in frames.strings(table.rows(["item_id"]), "item_id")})
     if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= _REMOVAL_SHARE * stored):
         return None
     why = "its source is empty" if not scan.items.num_rows else f"more than {_REMOVAL_SHARE:.0%}"
-    missing = ", ".join(plan.removed[:3]) + (", …" if removed > 3 else "")
-    return f"{removed:,} of {stored:,} items would leave '{preparation.name}': {why}. Missing now: {missing}"
+    named = ", ".join(missing[:3]) + (", …" if removed > 3 else "")
+    return f"{removed:,} of {stored:,} {what} would leave '{preparation.name}': {why}. Missing now: {named}"
 
 
 def new_run_id() -> str:

@@ -15,19 +15,17 @@ from featstore.errors import (
     FeatstoreError,
     GateError,
     InterruptedRunError,
-    NotFoundError,
     SettingsError,
-    StorageError,
     TooManyRejectsError,
 )
-from featstore.extract import opening, recovery, refusals, summary
+from featstore.extract import chunks, opening, recovery, refusals, summary
 from featstore.extract.finish import carried_rejects, commit
 from featstore.extract.plan import Plan
 from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_run, run_shard, source_options
 from featstore.layout import Layout
-from featstore.models import ModelRequest
+from featstore.models import ModelOptions, ModelRequest
 from featstore.records import (
     ExtractResult,
     Manifest,
@@ -38,7 +36,7 @@ from featstore.records import (
 )
 from featstore.settings import ExtractSettings
 from featstore.sources import Scan, open_source
-from featstore.storage import Storage, documents, frames, locks
+from featstore.storage import documents, frames, locks
 from featstore.tables import FeatureTable
 
 __all__ = ["extract"]
@@ -79,15 +77,17 @@ def extract(
     started = time.monotonic()
     name = opening.table_name(settings)
     settings, origins = opening.remembered(layout, name, settings, origins)
-    request = ModelRequest(model=settings.model, weights=Path(settings.weights) if settings.weights else None)
-    modality = models.modality_of(request)
+    request = ModelRequest(
+        model=settings.model, weights=Path(settings.weights) if settings.weights else None, options=_options(settings)
+    )
+    modality = models.modality_of(request, layout)
     if settings.keep_text and modality != "text":
         raise SettingsError(f"--keep-text is for texts; the model '{settings.model}' takes images.")
+    chunks.check(settings, modality)
     try:
         source = open_source(settings.source, modality=modality, options=source_options(settings))
     except FeatstoreError as error:
-        lost = isinstance(error, NotFoundError | StorageError) or not Storage.at(settings.source).stat("").size
-        if lost and opening.known_source(layout, name, settings) is not None:
+        if opening.lost(settings, error) and opening.known_source(layout, name, settings) is not None:
             raise GateError(
                 f"{error.message} Table '{name}' is kept in step with {settings.source}, which is gone, empty or "
                 "cannot be read; nothing was changed.",
@@ -96,11 +96,13 @@ def extract(
         raise
     record = opening.check_source(layout, name, source, modality, settings)
     if dry_run:
-        card = models.find(layout, request)
-        found = Preparation(layout, settings, reporter, name, source, record, card)
+        known = models.find(layout, request)
+        source = source if known is None else chunks.wrap(source, layout, known, settings)
+        found = Preparation(layout, settings, reporter, name, source, record, known)
         return _Run(found, origins, started).rehearse()
     with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
         card = models.ensure(layout, request, progress=reporter.message)
+        source = chunks.wrap(source, layout, card, settings)
         found = Preparation(layout, settings, reporter, name, source, record, card)
         return _Run(found, origins, started).go()
 
@@ -120,11 +122,14 @@ class _Run:
 
     def rehearse(self) -> ExtractResult:
         """What ``go`` would do, by reading only."""
+        if self.card is None and self.settings.chunk_tokens is not None:
+            self.preparation.warn("whole texts are counted: how many chunks they make, the model is yet to say")
         scan = self.preparation.scan()
         table = self.preparation.table() if self.card else None
         plan = self.preparation.plan(scan, table, [])
         self._guard(scan, plan, table)
-        return summary.rehearsal(self.layout, self.name, self.card, scan, plan)
+        warnings = self.preparation.warnings
+        return summary.rehearsal(self.layout, self.name, self.card, scan, plan, warnings)
 
     def go(self) -> ExtractResult:
         """Does it all; the lock is held."""
@@ -149,7 +154,7 @@ class _Run:
             run_id = opened.run_id
         if plan.empty:
             refusals.record(self.layout, table, run_id, scan.rejects, [])
-            self._remember(scan)
+            self._remember()
             recovery.close(self.layout, table, unfinished, but=run_id)
             return self._result(None, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock())
 
@@ -162,6 +167,8 @@ class _Run:
             receipts = recovery.finished_shards(self.layout, table, run_id, plan.shards) if resumed else []
             resumed_shards = len(receipts)
             self._embed(run_id, plan, receipts)
+            if (cut := summary.truncation(receipts)) is not None:
+                self.preparation.warn(cut)
             self.reporter.stage("committing")
             rejects = [*scan.rejects, *carried_rejects(plan, receipts)]
             refusals.record(self.layout, table, run_id, rejects, receipts)
@@ -180,7 +187,7 @@ class _Run:
             seconds_written=clock,
             written=written,
         )
-        self._remember(scan)
+        self._remember()
         documents.write(
             storage, layout.manifest(run_id), replace(manifest, status="committed", finished_ts=_now(), result=result)
         )
@@ -240,7 +247,7 @@ class _Run:
         if not pending:
             return
         self.reporter.stage("loading the model")
-        context = open_run(self.layout, run_id, self.reporter)
+        context = open_run(self.layout, run_id, self.reporter, plan.embed)
         self.reporter.stage("embedding", plan.embed.num_rows)
         self.reporter.advance(sum(r.rows + len(r.rejects) for r in receipts), sum(len(r.rejects) for r in receipts))
         self.device = context.encoder.backbone.device
@@ -254,11 +261,11 @@ class _Run:
 
     # ── after ───────────────────────────────────────────────────────────────────────────────
 
-    def _remember(self, scan: Scan) -> None:
+    def _remember(self) -> None:
         """Keeps the scan for the next run, if it says anything new."""
-        previous = self.preparation.previous
-        if self.settings.limit is None and (previous is None or not previous.equals(scan.items)):
-            frames.write(self.layout.storage, self.preparation.cache, scan.items)
+        previous, whole = self.preparation.previous, self.preparation.whole
+        if self.settings.limit is None and whole is not None and (previous is None or not previous.equals(whole)):
+            frames.write(self.layout.storage, self.preparation.cache, whole)
         path = self.layout.source(self.name)
         if documents.find(self.layout.storage, path, SourceRecord) != self.record:
             documents.write(self.layout.storage, path, self.record)
@@ -337,6 +344,16 @@ class _Run:
             device=self.device,
             warnings=self.preparation.warnings,
         )
+
+
+def _options(settings: ExtractSettings) -> ModelOptions:
+    return ModelOptions(
+        pooling=settings.pooling,
+        layer=settings.layer,
+        dim=settings.dim,
+        prompt_document=settings.prompt_document,
+        prompt_query=settings.prompt_query,
+    )
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ from featstore import models
 from featstore.encode import Encoder
 from featstore.encode.workers import Clock
 from featstore.errors import ItemError
-from featstore.extract import previews
+from featstore.extract import chunks, previews
 from featstore.extract.plan import SCAN_COLUMNS
 from featstore.extract.progress import Reporter
 from featstore.inputs.previews import of_image, of_text
@@ -31,7 +31,16 @@ from featstore.sources import Source, SourceOptions, open_source
 from featstore.storage import documents, frames
 from featstore.tables import FeatureTable
 
-__all__ = ["ShardContext", "as_reject", "open_encoder", "open_run", "run_shard", "source_options", "stamp"]
+__all__ = [
+    "ShardContext",
+    "as_reject",
+    "open_encoder",
+    "open_items",
+    "open_run",
+    "run_shard",
+    "source_options",
+    "stamp",
+]
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,16 @@ class ShardContext:
     reporter: Reporter
 
 
-def open_run(layout: Layout, run_id: str, reporter: Reporter | None = None) -> ShardContext:
+def open_run(
+    layout: Layout, run_id: str, reporter: Reporter | None = None, embed: pa.Table | None = None
+) -> ShardContext:
     """Opens a planned run from what the store holds of it.
 
     Args:
         layout: The store.
         run_id: A run whose manifest and plan are written.
         reporter: Told of progress.
+        embed: The plan's items to embed, where this process has them in memory; else they are read.
 
     Raises:
         NotFoundError: No such run, or its source or model is gone.
@@ -74,12 +86,18 @@ def open_run(layout: Layout, run_id: str, reporter: Reporter | None = None) -> S
         manifest=manifest,
         settings=settings,
         table=FeatureTable.staging(layout, manifest.name, manifest.space_id, card.dim),
-        source=open_source(manifest.source, modality=card.modality, options=source_options(settings)),
+        source=open_items(layout, manifest.source, card, settings),
         encoder=encoder,
-        embed=frames.read(layout.storage, layout.plan(run_id)),
+        embed=frames.read(layout.storage, layout.plan(run_id)) if embed is None else embed,
         previewed=previews.known(layout, manifest.name) if settings.previews else set(),
         reporter=reporter or Reporter(),
     )
+
+
+def open_items(layout: Layout, uri: str, card: ModelCard, settings: ExtractSettings) -> Source:
+    """Opens a source whose items are what the model embeds: files, rows, or chunks of their texts."""
+    source = open_source(uri, modality=card.modality, options=source_options(settings))
+    return chunks.wrap(source, layout, card, settings)
 
 
 def open_encoder(layout: Layout, card: ModelCard, settings: ExtractSettings) -> Encoder:
@@ -105,6 +123,7 @@ def open_encoder(layout: Layout, card: ModelCard, settings: ExtractSettings) -> 
 def source_options(settings: ExtractSettings) -> SourceOptions:
     """The settings that say how a source is read."""
     return SourceOptions(
+        source_root=settings.source_root,
         label_from=settings.label_from,
         text_columns=settings.text_column,
         text_template=settings.text_template,

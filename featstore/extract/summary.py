@@ -12,10 +12,13 @@ from featstore.settings import available_cpus
 from featstore.sources import Scan
 from featstore.storage import documents
 
-__all__ = ["rehearsal", "result"]
+__all__ = ["rehearsal", "result", "truncation"]
 
 # Bytes of a row besides its vector, about: id, hash, times, run.
 _ROW_BYTES = 120
+
+# More texts than this cut at the model's maximum are worth a warning.
+_TRUNCATED_SHARE = 0.01
 
 # How many of the newest runs are looked at for a measured rate.
 _RECENT_RUNS = 50
@@ -104,7 +107,21 @@ def result(
     )
 
 
-def rehearsal(layout: Layout, name: str, card: ModelCard | None, scan: Scan, plan: Plan) -> ExtractResult:
+def truncation(receipts: Sequence[ShardReceipt]) -> str | None:
+    """A warning where more than 1 % of the texts were cut at what the model takes; None where they were not."""
+    texts = sum(receipt.rows for receipt in receipts)
+    cut = sum(receipt.truncated for receipt in receipts)
+    if cut <= _TRUNCATED_SHARE * texts:
+        return None
+    return (
+        f"{cut:,} of {texts:,} texts ({cut / max(1, texts):.1%}) are longer than the model takes, and what is behind "
+        "their beginning is not in their vectors; --chunk-tokens makes several items of a text"
+    )
+
+
+def rehearsal(
+    layout: Layout, name: str, card: ModelCard | None, scan: Scan, plan: Plan, warnings: tuple[str, ...] = ()
+) -> ExtractResult:
     """What a run would do: ``seconds`` and ``bytes_written`` are estimates, 0 where nothing is known.
 
     The time is the number of items to embed over the rate that the newest run of this space had.
@@ -137,6 +154,7 @@ def rehearsal(layout: Layout, name: str, card: ModelCard | None, scan: Scan, pla
         updated=counts.updated,
         bytes_written=(rows + rewritten) * (dim * 4 + _ROW_BYTES) if dim else 0,
         path=str(layout.storage.local(layout.table(name, card.space_id))) if card else "",
+        warnings=warnings,
     )
 
 

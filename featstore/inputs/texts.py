@@ -9,6 +9,7 @@ without anything but white space.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TEXT_LIMIT", "Tokenizer", "batches", "decode", "pad"]
+__all__ = ["TEXT_LIMIT", "Tokenizer", "batches", "beginning", "decode", "pad"]
 
 TEXT_LIMIT = 1_000_000
 """Characters of a text that reach a tokenizer; a longer text is cut there and counts as truncated."""
@@ -89,6 +90,10 @@ class Tokenizer:
         self._rust.no_padding()
         self._rust.enable_truncation(how.max_length)
         self._how = how
+        self._special = int(special)
+        self._path = path
+        self._lock = threading.Lock()
+        self._uncut: Any = None
 
     def encode(self, texts: Sequence[str], *, query: bool = False) -> tuple[list[NDArray[np.int32]], int]:
         """Turns texts into token ids, prompt and special tokens included, at most ``max_length`` each.
@@ -105,24 +110,62 @@ class Tokenizer:
         """
         prompt = self._how.prompt_query if query else self._how.prompt_document
         whole = [prompt + text for text in texts]
-        pieces = [_beginning(text, _FIRST_PIECE) for text in whole]
+        pieces = [beginning(text, _FIRST_PIECE) for text in whole]
         ids: list[NDArray[np.int32]] = []
         cut = 0
         for text, piece, found in zip(whole, pieces, self._encode(pieces), strict=True):
             asked = _FIRST_PIECE
             while len(piece) < len(text) and asked < TEXT_LIMIT and not _settled(found):
                 asked = min(4 * asked, TEXT_LIMIT)
-                piece = _beginning(text, asked)
+                piece = beginning(text, asked)
                 found = self._encode([piece])[0]
             ids.append(np.array(found.ids, dtype=np.int32))
             cut += len(piece) < len(text) or len(found.overflowing) > 0
         return ids, cut
 
+    @property
+    def special(self) -> int:
+        """How many special tokens are added to every text."""
+        return self._special
+
+    def length(self, text: str) -> int:
+        """How many tokens a text has in all: prompt and special tokens included, nothing cut.
+
+        Raises:
+            ItemError: stage ``tokenise``; the library failed on the text.
+        """
+        return len(self._whole(self._how.prompt_document + text, special=True).ids)
+
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a text lies in it: first character and the one after the last.
+
+        Prompt and special tokens are left out, nothing is cut. A character of several tokens has each
+        of them at its place.
+
+        Raises:
+            ItemError: stage ``tokenise``; the library failed on the text.
+        """
+        return [(start, end) for start, end in self._whole(text, special=False).offsets if end > start]
+
+    def _whole(self, text: str, *, special: bool) -> Any:
+        """Encodes without truncation, by a second engine: that state belongs to the engine, not to the call."""
+        import tokenizers
+
+        with self._lock:
+            if self._uncut is None:
+                self._uncut = tokenizers.Tokenizer.from_file(str(self._path))
+                self._uncut.no_padding()
+                self._uncut.no_truncation()
+        try:
+            return self._uncut.encode(text, add_special_tokens=special)
+        except Exception as error:  # the library raises bare Exception
+            raise _failed(error) from error
+
     def _encode(self, texts: list[str]) -> list[Any]:
         try:
             found: list[Any] = self._rust.encode_batch_fast(texts)
         except Exception as error:  # the library raises bare Exception
-            raise ItemError("tokenise", "tokenizer_failed", f"the tokenizer failed: {str(error)[:200]}.") from error
+            raise _failed(error) from error
         return found
 
 
@@ -163,13 +206,17 @@ def pad(ids: Sequence[NDArray[np.int32]], how: TextPreprocessing) -> tuple[NDArr
     return padded, mask
 
 
-def _beginning(text: str, length: int) -> str:
+def beginning(text: str, length: int) -> str:
     """The first ``length`` characters or so, ending before white space where there is any."""
     if length >= len(text):
         return text
     piece = text[:length]
     end = max(piece.rfind(blank) for blank in " \n\t")
     return piece[:end] if end > length // 2 else piece
+
+
+def _failed(error: Exception) -> ItemError:
+    return ItemError("tokenise", "tokenizer_failed", f"the tokenizer failed: {str(error)[:200]}.")
 
 
 def _settled(found: Any) -> bool:

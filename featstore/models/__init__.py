@@ -5,8 +5,10 @@ graph, ``space`` says which vectors are comparable, ``parity`` proves it, ``maki
 into the store, ``kept`` gets it out, ``session`` runs it and ``ensure`` leads from a name to a card.
 """
 
-from featstore.models.catalog import CatalogEntry, ModelRequest, catalog, modality_of
-from featstore.models.ensure import ensure, find
+from featstore.models.about import describe
+from featstore.models.bundle import write_out
+from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, entry
+from featstore.models.ensure import ensure, find, modality_of
 from featstore.models.kept import export_model, load_card, open_backbone, versions
 from featstore.models.parity import check_canaries
 from featstore.models.session import Backbone, Device, devices
@@ -15,15 +17,19 @@ __all__ = [
     "Backbone",
     "CatalogEntry",
     "Device",
+    "ModelOptions",
     "ModelRequest",
     "catalog",
     "check_canaries",
+    "describe",
     "devices",
     "ensure",
+    "entry",
     "export_model",
     "find",
     "load_card",
     "modality_of",
     "open_backbone",
     "versions",
+    "write_out",
 ]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from featstore.errors import NotFoundError
 from featstore.layout import Layout
-from featstore.models import folder, kept, space
-from featstore.models.catalog import ModelRequest, Target, resolve
-from featstore.records import ModelCard, Reference
+from featstore.models import bundle, folder, kept, own, own_card, space
+from featstore.models.catalog import ModelOptions, ModelRequest, Target, check_options, in_folder, resolve
+from featstore.records import Modality, ModelCard, Reference
 from featstore.storage import documents, hashing
 
 if TYPE_CHECKING:
     from featstore.models.original import Original
 
-__all__ = ["ensure", "find"]
+__all__ = ["ensure", "find", "modality_of"]
 
 
 def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], None] = lambda _: None) -> ModelCard:
@@ -42,10 +42,9 @@ def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], N
     if known is not None:
         return known
     target = resolve(request.model)
-    from featstore.models import making
-
-    original = _load(target, request.weights, progress)
-    card = making.keep(layout, original, progress)
+    if target.file is not None and target.file.suffix == bundle.SUFFIX:
+        return bundle.keep(layout, target.file, progress)
+    card = _made(layout, target, request, progress)
     key = _key(target, request)
     documents.write(
         layout.storage, layout.reference(key), Reference(key=key, model=target.label, space_id=card.space_id)
@@ -65,6 +64,9 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
     target = resolve(request.model)
     if request.weights is not None and not request.weights.is_file():
         raise NotFoundError(f"--weights {request.weights}: there is no such file.")
+    if target.file is not None and target.file.suffix == bundle.SUFFIX:
+        bundle.check_request(request)
+        return kept.equal_space(layout, bundle.peek(target.file).digest)
     known = _without_package(layout, target, request)
     if known is not None:
         return known
@@ -74,10 +76,35 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
     return None
 
 
+def modality_of(request: ModelRequest, layout: Layout | None = None) -> Modality:
+    """Whether a model takes images or texts.
+
+    Args:
+        request: The model.
+        layout: A store that may have the model already: then neither its files nor a hub are needed.
+
+    Raises:
+        NotFoundError: There is no such model.
+        UsageError: The folder holds something else.
+        HubError: Only the hub knows, and it cannot be asked.
+    """
+    card = None if layout is None else find(layout, request)
+    if card is not None:
+        return card.modality
+    target = resolve(request.model)
+    if target.hub is not None and target.modality is None:
+        from featstore.models import hf_hub
+
+        target = in_folder(hf_hub.config(target.hub.name, target.hub.revision), target.name, None)
+    assert target.modality is not None
+    return target.modality
+
+
 def _without_package(layout: Layout, target: Target, request: ModelRequest) -> ModelCard | None:
     """A packaged model that was exported here works on although its package is gone."""
     package = target.package
-    if package is None or request.weights is not None or package.version() is not None:
+    plain = request.weights is None and request.options == ModelOptions()
+    if package is None or not plain or package.version() is not None:
         return None
     for path in layout.storage.files("models/refs"):
         reference = documents.read(layout.storage, path, Reference)
@@ -91,23 +118,86 @@ def _without_package(layout: Layout, target: Target, request: ModelRequest) -> M
 def _key(target: Target, request: ModelRequest) -> str:
     """Names what a request stands for: weights by their content, packages by version, never by path."""
     package = target.package
-    parts = {
+    parts: dict[str, object] = {
         "model": target.label,
         "folder": None if target.folder is None else folder.digest(target.folder),
         "package": None if package is None else package.version(),
         "weights": None if request.weights is None else hashing.of_file(request.weights),
     }
+    if target.file is not None:
+        parts["file"] = own_card.digest(target.file)
+    changed = {name: value for name, value in asdict(request.options).items() if value is not None}
+    if changed:
+        parts["options"] = changed
     if package is not None and request.weights is None:
         package.locate()  # the error that names the pip command, before anything heavy
-    kind = "weights" if request.weights else "packaged" if package else "folder" if target.folder else "official"
+    kind = (
+        "weights"
+        if request.weights
+        else "packaged"
+        if package
+        else "folder"
+        if target.folder
+        else "hub"
+        if target.hub
+        else "own"
+        if target.file
+        else "official"
+    )
     return f"{space.slug(target.label)}-{kind}-{hashing.of_json(parts)[:16]}"
 
 
-def _load(target: Target, file: Path | None, progress: Callable[[str], None]) -> Original:
+def _made(layout: Layout, target: Target, request: ModelRequest, progress: Callable[[str], None]) -> ModelCard:
+    if target.file is not None:
+        return own.keep(layout, target.file, request, progress)
+    from featstore.models import making
+
+    return making.keep(layout, _load(target, request, progress), progress)
+
+
+def _load(target: Target, request: ModelRequest, progress: Callable[[str], None]) -> Original:
+    if target.modality is not None:
+        check_options(target.modality, target.name, request.options)
+    if target.hub is not None:
+        return _from_hub(target, request, progress)
+    from featstore.models import matryoshka
+
+    return matryoshka.cut(_loader(target)(target, request, progress), request.options.dim)
+
+
+def _loader(target: Target) -> Callable[[Target, ModelRequest, Callable[[str], None]], Original]:
+    if target.tower is not None:
+        from featstore.models import towers
+
+        return towers.load
     if target.modality == "text":
         from featstore.models import words
 
-        return words.load(target, file, progress)
+        return words.load
+    if target.timm is not None:
+        from featstore.models import timm_vision
+
+        return timm_vision.load
+    if target.folder is not None:
+        from featstore.models import hf_vision
+
+        return hf_vision.load
     from featstore.models import vision
 
-    return vision.load(target, file, progress)
+    return vision.load
+
+
+def _from_hub(target: Target, request: ModelRequest, progress: Callable[[str], None]) -> Original:
+    """The model of a repository, as that of a local folder, with where it came from."""
+    from featstore.models import hf_hub
+
+    assert target.hub is not None
+    name = target.hub.name
+    here = hf_hub.snapshot(name, target.hub.revision, progress=progress)
+    local = in_folder(here.folder, f"hf:{name.rpartition('/')[2]}", target.tower)
+    original = _load(local, request, progress)
+    tower = f":{local.tower}" if local.tower else ""
+    if request.weights is not None:
+        return replace(original, model=f"hf:{name}{tower}")
+    source, url = f"hub {name} at {here.commit[:12]}", f"https://huggingface.co/{name}"
+    return replace(original, model=f"hf:{name}{tower}", source=source, url=url)

@@ -10,7 +10,7 @@ from typing import Any
 from featstore.errors import IntegrityError, NotFoundError, UsageError
 from featstore.storage import hashing
 
-__all__ = ["Dense", "FolderSpec", "digest", "read"]
+__all__ = ["Dense", "FolderSpec", "digest", "licence", "read"]
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -57,6 +57,8 @@ class FolderSpec:
 
     ``transformer`` is the folder with ``config.json`` and the weights. ``max_length`` is None when only
     the tokenizer knows. ``tail`` are the steps after the pooling: dense layers and ``"normalize"``.
+    ``include_prompt`` is whether the prompt's tokens are pooled too. ``layer`` is the submodule whose output is
+    pooled; None is the last hidden state.
     """
 
     folder: Path
@@ -70,6 +72,8 @@ class FolderSpec:
     prompt_query: str
     licence: str
     decoder: bool
+    include_prompt: bool = True
+    layer: str | None = None
 
     @property
     def function_config(self) -> dict[str, Any]:
@@ -107,8 +111,6 @@ def read(folder: Path) -> FolderSpec:
     decoder = _is_decoder(config)
     declared = limits.get("max_seq_length")
     document, query = _prompts(_json(folder / "config_sentence_transformers.json", {}))
-    if not include_prompt and (document or query):
-        raise UsageError(f"{folder}: pooling without the prompt's tokens (include_prompt false) is not supported.")
     return FolderSpec(
         folder=folder,
         transformer=transformer,
@@ -119,8 +121,9 @@ def read(folder: Path) -> FolderSpec:
         lower_case=bool(limits.get("do_lower_case")),
         prompt_document=document,
         prompt_query=query,
-        licence=_licence(folder / "README.md"),
+        licence=licence(folder),
         decoder=decoder,
+        include_prompt=include_prompt,
     )
 
 
@@ -225,8 +228,9 @@ def _is_decoder(config: dict[str, Any]) -> bool:
     )
 
 
-def _licence(readme: Path) -> str:
-    """The ``license:`` line of a model card's front matter."""
+def licence(folder: Path) -> str:
+    """The ``license:`` line at the head of a folder's ``README.md``, else ``unknown``."""
+    readme = folder / "README.md"
     if readme.is_file():
         for line in readme.read_text("utf-8", "replace").splitlines()[:60]:
             if line.startswith("license:"):

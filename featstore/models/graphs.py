@@ -10,14 +10,21 @@ from featstore.errors import IntegrityError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["clean", "inspect"]
+__all__ = ["LARGEST", "clean", "inside", "inspect", "parse", "parts"]
+
+LARGEST = (1 << 31) - 1
+"""The most bytes of one ONNX file; more does not fit into one protobuf message."""
 
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _EXTERNAL = 1  # TensorProto.EXTERNAL
 
 
-def clean(model: onnx.ModelProto) -> bytes:
+def clean(model: onnx.ModelProto, *, name: str = "the exported graph") -> bytes:
     """Serialises a graph without doc strings and metadata, which hold this machine's paths; checks it.
+
+    Args:
+        model: The graph; it is stripped in place.
+        name: How to call it in messages.
 
     Raises:
         IntegrityError: It is no valid graph.
@@ -26,7 +33,7 @@ def clean(model: onnx.ModelProto) -> bytes:
 
     model.ClearField("metadata_props")
     model.ClearField("doc_string")
-    for graph in _graphs(model):
+    for graph in parts(model):
         _strip(graph)
         for part in (*graph.node, *_field(graph, "input"), *_field(graph, "output"), *graph.value_info):
             _strip(part)
@@ -35,16 +42,16 @@ def clean(model: onnx.ModelProto) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise IntegrityError(f"the exported graph is not valid ONNX: {error}.") from error
+        raise IntegrityError(f"{name} is not valid ONNX: {_short(error)}.") from error
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, dim: int) -> None:
-    """Refuses a graph that a card does not describe or that reaches out of its file.
+def parse(content: bytes, *, name: str) -> onnx.ModelProto:
+    """Reads a graph and refuses one that reaches out of its file or beyond ONNX's own operators.
 
     Looked for, in subgraphs, functions, sparse initializers and attributes alike: tensors with
-    external data, operators of other domains than ONNX's own, other inputs and outputs than the card's.
+    external data, operators of other domains than ONNX's own.
 
     Raises:
         IntegrityError: Naming what was found.
@@ -54,7 +61,7 @@ def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, 
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError, by whatever name this version has it
-        raise IntegrityError(f"{name} is no ONNX model: {error}.") from error
+        raise IntegrityError(f"{name} is no ONNX model: {_short(error)}.") from error
     if not content or not model.graph.node:
         raise IntegrityError(f"{name} is no ONNX model: it has no graph.")
     for tensor in _tensors(model):
@@ -64,13 +71,26 @@ def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, 
                 hint="Export the model as one file (external_data=False).",
             )
     local = {(f.domain, f.name) for f in model.functions}
-    for graph in _graphs(model):
+    for domain, function in sorted(local):
+        if domain in _DOMAINS:
+            raise IntegrityError(f"{name} redefines ONNX's own operator {function} by a function.")
+    for graph in parts(model):
         for node in graph.node:
             if node.domain not in _DOMAINS and (node.domain, node.op_type) not in local:
                 raise IntegrityError(
                     f"{name} uses the operator {node.domain}::{node.op_type}, which is not one of ONNX's own.",
                     hint="Export the model with standard operators only.",
                 )
+    return model
+
+
+def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, dim: int) -> None:
+    """Refuses a graph that a card does not describe or that ``parse`` refuses.
+
+    Raises:
+        IntegrityError: Naming what was found.
+    """
+    model = parse(content, name=name)
     given = tuple(value.name for value in model.graph.input)
     returned = tuple(value.name for value in model.graph.output)
     if given != inputs or returned != (output,):
@@ -83,9 +103,17 @@ def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, 
         raise IntegrityError(f"{name} gives vectors of shape {sizes}; its card says {dim} values each.")
 
 
-def _graphs(model: onnx.ModelProto) -> Iterator[Any]:
-    """The main graph, every function, and every graph inside an attribute, at any depth."""
-    waiting: list[Any] = [model.graph, *model.functions]
+def parts(model: onnx.ModelProto) -> Iterator[Any]:
+    """The main graph, every function, those for training, and every graph inside an attribute, at any depth."""
+    roots: list[Any] = [model.graph, *model.functions]
+    for training in model.training_info:
+        roots += [training.initialization, training.algorithm]
+    return inside(*roots)
+
+
+def inside(*roots: Any) -> Iterator[Any]:
+    """Graphs or functions, and every graph inside an attribute of theirs, at any depth."""
+    waiting = list(roots)
     while waiting:
         graph = waiting.pop()
         yield graph
@@ -97,7 +125,7 @@ def _graphs(model: onnx.ModelProto) -> Iterator[Any]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(model):
+    for graph in parts(model):
         yield from _field(graph, "initializer")
         for sparse in _field(graph, "sparse_initializer"):
             yield from (sparse.values, sparse.indices)
@@ -111,9 +139,6 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                     *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
                 ):
                     yield from (sparse.values, sparse.indices)
-    for information in model.training_info:
-        for graph in (information.initialization, information.algorithm):
-            yield from graph.initializer
 
 
 def _field(graph: Any, name: str) -> Any:
@@ -125,3 +150,7 @@ def _field(graph: Any, name: str) -> Any:
 def _strip(part: Any) -> None:
     part.ClearField("doc_string")
     part.ClearField("metadata_props")
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

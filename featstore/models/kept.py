@@ -1,22 +1,44 @@
-"""Models that a store has: their cards, their graphs opened, their files copied out."""
+"""Models that a store has: put there, their cards, their graphs opened, their files copied out."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from featstore.errors import IntegrityError, NotFoundError
+from featstore.errors import IntegrityError, LockedError, NotFoundError
 from featstore.layout import Layout
 from featstore.models import session
-from featstore.records import ModelCard
-from featstore.storage import Storage, documents
+from featstore.records import Artefact, ModelCard
+from featstore.storage import Storage, documents, hashing, locks
 
-__all__ = ["export_model", "has", "load_card", "open_backbone", "versions"]
+__all__ = [
+    "LICENCE",
+    "artefact",
+    "contents",
+    "equal_space",
+    "export_model",
+    "has",
+    "is_plain",
+    "load_card",
+    "open_backbone",
+    "publish",
+    "versions",
+]
+
+LICENCE = "LICENCE.txt"
+"""The note on the licence in what is exported."""
+
+_LOCK_SECONDS = 60.0
 
 
 def has(layout: Layout, space_id: str) -> bool:
     """Whether the store has a model under this id; any text may be asked for."""
-    plain = space_id not in ("", ".", "..") and not set(space_id) & set("/\\\0")
-    return plain and layout.storage.exists(layout.model_card(space_id))
+    return is_plain(space_id) and layout.storage.exists(layout.model_card(space_id))
+
+
+def is_plain(space_id: str) -> bool:
+    """Whether a text can be the name of a model's folder."""
+    return space_id not in ("", ".", "..", "refs") and not set(space_id) & set("/\\\0") and len(space_id) <= 128
 
 
 def load_card(layout: Layout, space_id: str) -> ModelCard:
@@ -56,6 +78,72 @@ def open_backbone(layout: Layout, card: ModelCard, *, device: str = "auto", thre
     return session.open_bytes(card, content, name=str(layout.storage.local(path)), device=device, threads=threads)
 
 
+def publish(layout: Layout, card: ModelCard, files: dict[str, bytes]) -> ModelCard:
+    """Writes a model's files and its card under a lock, the card last.
+
+    Of two that made the same model at once, the second takes the first's.
+
+    Raises:
+        IntegrityError: The store has another model under the same id.
+        LockedError: Another process has been at it for a minute.
+    """
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            with locks.hold(layout.storage, layout.lock(f"model-{card.space_id}"), purpose=f"keeping {card.space_id}"):
+                if layout.storage.exists(layout.model_card(card.space_id)):
+                    existing = load_card(layout, card.space_id)
+                    if existing.digest != card.digest:
+                        raise IntegrityError(
+                            f"the store has another model under the id {card.space_id} (digest "
+                            f"{existing.digest[:16]}…, not {card.digest[:16]}…).",
+                            hint="Use another store for this model.",
+                        )
+                    return existing
+                for name, content in files.items():
+                    layout.storage.write(layout.model(card.space_id, name), content)
+                documents.write(layout.storage, layout.model_card(card.space_id), card)
+                return card
+        except LockedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def equal_space(layout: Layout, digest: str) -> ModelCard | None:
+    """A space already in the store that is this very function, under whatever name."""
+    for name in layout.storage.folders("models"):
+        if name.endswith(digest[:8]) and layout.storage.exists(layout.model_card(name)):
+            card = load_card(layout, name)
+            if card.digest == digest:
+                return card
+    return None
+
+
+def artefact(name: str, content: bytes) -> Artefact:
+    """A file of a model, bound to its bytes."""
+    return Artefact(file=name, sha256=hashing.of_bytes(content), bytes=len(content))
+
+
+def contents(layout: Layout, card: ModelCard) -> dict[str, bytes]:
+    """All files of a model for another place, verified: graph, canaries, tokenizer, card, a note on its licence.
+
+    Raises:
+        IntegrityError: A file is missing or damaged.
+    """
+    artefacts = [card.onnx, card.canaries, *([card.tokenizer] if card.tokenizer else [])]
+    found = {a.file: session.read_verified(layout.storage, layout.model(card.space_id, a.file), a) for a in artefacts}
+    found["card.json"] = layout.storage.read(layout.model_card(card.space_id))
+    weights = card.weights
+    found[LICENCE] = (
+        f"{card.model} ({card.space_id})\n"
+        f"Weights from: {weights.source}\n"
+        f"Licence of the weights, as their source states it: {weights.licence}\n"
+        f"Trained on: {weights.training_data}\n" + (f"See: {weights.url}\n" if weights.url else "")
+    ).encode()
+    return found
+
+
 def export_model(layout: Layout, card: ModelCard, target: Path) -> list[Path]:
     """Copies a model, verified, into a folder: graph, tokenizer, card, canaries and a note on its licence.
 
@@ -70,22 +158,11 @@ def export_model(layout: Layout, card: ModelCard, target: Path) -> list[Path]:
     Raises:
         IntegrityError: A file of the model is missing or damaged; nothing is written then.
     """
-    artefacts = [card.onnx, card.canaries, *([card.tokenizer] if card.tokenizer else [])]
-    contents = {
-        a.file: session.read_verified(layout.storage, layout.model(card.space_id, a.file), a) for a in artefacts
-    }
-    contents["card.json"] = layout.storage.read(layout.model_card(card.space_id))
-    weights = card.weights
-    contents["LICENCE.txt"] = (
-        f"{card.model} ({card.space_id})\n"
-        f"Weights from: {weights.source}\n"
-        f"Licence of the weights, as their source states it: {weights.licence}\n"
-        f"Trained on: {weights.training_data}\n" + (f"See: {weights.url}\n" if weights.url else "")
-    ).encode()
+    found = contents(layout, card)
     folder_storage = Storage.at(target)
-    for name, content in contents.items():
+    for name, content in found.items():
         folder_storage.write(name, content)
-    return [folder_storage.local(name) for name in contents]
+    return [folder_storage.local(name) for name in found]
 
 
 def versions() -> dict[str, str]:

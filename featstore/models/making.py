@@ -7,16 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from featstore.errors import IntegrityError, LockedError
 from featstore.layout import Layout
 from featstore.models import export, kept, parity, session, space
 from featstore.models.original import Original
 from featstore.records import Artefact, ModelCard, Parity, WeightsInfo
-from featstore.storage import documents, hashing, locks
+from featstore.storage import hashing
 
 __all__ = ["keep"]
 
-_LOCK_SECONDS = 60.0
 _NO_ARTEFACT = Artefact(file="", sha256="", bytes=0)
 
 
@@ -31,7 +29,7 @@ def keep(layout: Layout, original: Original, progress: Callable[[str], None]) ->
         IntegrityError: The store has another model under the same id.
     """
     draft = _draft(original)
-    existing = _equal_space(layout, draft.digest)
+    existing = kept.equal_space(layout, draft.digest)
     if existing is not None:
         return existing
     progress(f"exporting {original.model} to ONNX (once)")
@@ -44,40 +42,15 @@ def keep(layout: Layout, original: Original, progress: Callable[[str], None]) ->
         files["tokenizer.json"] = original.tokenizer.encode("utf-8")
     card = replace(
         draft,
-        onnx=_artefact("model.onnx", files),
-        canaries=_artefact("canaries.safetensors", files),
-        tokenizer=_artefact("tokenizer.json", files) if original.tokenizer is not None else None,
+        onnx=kept.artefact("model.onnx", content),
+        canaries=kept.artefact("canaries.safetensors", files["canaries.safetensors"]),
+        tokenizer=kept.artefact("tokenizer.json", files["tokenizer.json"]) if original.tokenizer is not None else None,
         parity=measured,
     )
-    card = _publish(layout, card, files)
+    card = kept.publish(layout, card, files)
     if card.onnx.sha256 == hashing.of_bytes(content):
         parity.remember(layout, card, backbone)
     return card
-
-
-def _publish(layout: Layout, card: ModelCard, files: dict[str, bytes]) -> ModelCard:
-    """Writes files and card under a lock: of two that exported the same model, the second takes the first's."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            with locks.hold(layout.storage, layout.lock(f"model-{card.space_id}"), purpose=f"keeping {card.space_id}"):
-                if layout.storage.exists(layout.model_card(card.space_id)):
-                    existing = kept.load_card(layout, card.space_id)
-                    if existing.digest != card.digest:
-                        raise IntegrityError(
-                            f"the store has another model under the id {card.space_id} (digest "
-                            f"{existing.digest[:16]}…, not {card.digest[:16]}…).",
-                            hint="Use another store for this model.",
-                        )
-                    return existing
-                for name, content in files.items():
-                    layout.storage.write(layout.model(card.space_id, name), content)
-                documents.write(layout.storage, layout.model_card(card.space_id), card)
-                return card
-        except LockedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def _draft(original: Original) -> ModelCard:
@@ -140,21 +113,8 @@ def _draft(original: Original) -> ModelCard:
         created_ts=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         image=original.image,
         text=original.text,
+        joint_id=original.joint_id,
     )
-
-
-def _equal_space(layout: Layout, digest: str) -> ModelCard | None:
-    """A space already in the store that is this very function, under whatever name."""
-    for name in layout.storage.folders("models"):
-        if name.endswith(digest[:8]) and layout.storage.exists(layout.model_card(name)):
-            card = kept.load_card(layout, name)
-            if card.digest == digest:
-                return card
-    return None
-
-
-def _artefact(name: str, files: dict[str, bytes]) -> Artefact:
-    return Artefact(file=name, sha256=hashing.of_bytes(files[name]), bytes=len(files[name]))
 
 
 def _threads() -> int:

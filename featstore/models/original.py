@@ -24,6 +24,7 @@ class Original:
         config: What else of the architecture changes the function (empty where its name says all).
         encode: For texts: strings → lists of token ids as the reference tokenizer gives them, truncated.
         tokenizer: For texts: the text of ``tokenizer.json``, without truncation and padding.
+        joint_id: Equal for the two towers of one model, whose vectors may be compared.
         slug: What the space is called.
         weights_sha256: Of the file, or of the folder's files.
     """
@@ -49,6 +50,7 @@ class Original:
     text: TextPreprocessing | None = None
     tokenizer: str | None = None
     encode: Callable[[Sequence[str]], list[list[int]]] | None = None
+    joint_id: str | None = None
 
     @property
     def parameters(self) -> int:

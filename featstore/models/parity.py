@@ -6,15 +6,16 @@ are computed again when the artefact, the runtime or the device has changed sinc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from featstore.errors import GateError, IntegrityError
 from featstore.layout import Layout
 from featstore.models import samples, session
-from featstore.records import FORMAT_VERSION, ModelCard, Parity
+from featstore.records import FORMAT_VERSION, ImagePreprocessing, ModelCard, Parity, TextPreprocessing
 from featstore.storage import documents
 
 if TYPE_CHECKING:
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 
     from featstore.models.original import Original
 
-__all__ = ["LEAST_COSINE", "Checked", "canaries", "check_canaries", "gate", "remember"]
+__all__ = [
+    "LEAST_COSINE",
+    "Checked",
+    "Subject",
+    "canaries",
+    "check_canaries",
+    "compare_canaries",
+    "gate",
+    "gate_runtime",
+    "of_length_one",
+    "remember",
+]
 
 LEAST_COSINE = 0.9999
 _ITEMS = 16
@@ -40,6 +52,19 @@ class Checked:
 
     format_version: int = FORMAT_VERSION
     checked: tuple[str, ...]
+
+
+class Subject(Protocol):
+    """What is compared: its name and how its inputs are made, as an ``Original`` has them."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def image(self) -> ImagePreprocessing | None: ...
+    @property
+    def text(self) -> TextPreprocessing | None: ...
+    @property
+    def encode(self) -> Callable[[Sequence[str]], list[list[int]]] | None: ...
 
 
 def gate(original: Original, backbone: session.Backbone) -> Parity:
@@ -66,15 +91,8 @@ def gate(original: Original, backbone: session.Backbone) -> Parity:
             reference = original.graph(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
         together = backbone.texts(ids, mask)
         alone = np.concatenate([backbone.texts(*_padded([t], original.text.pad_token_id)) for t in tokens])
-    against_torch, against_alone = _cosines(reference, together), _cosines(together, alone)
-    parity = Parity(
-        items=_ITEMS,
-        min_cosine=float(against_torch.min()),
-        mean_cosine=float(against_torch.mean()),
-        batch_min_cosine=float(against_alone.min()),
-        reference=f"torch {torch.__version__.partition('+')[0]}",
-    )
-    if not (parity.min_cosine >= LEAST_COSINE and parity.batch_min_cosine >= LEAST_COSINE):
+    parity = _measured(reference, together, alone, f"torch {torch.__version__.partition('+')[0]}")
+    if not _close(parity):
         raise GateError(
             f"the exported {original.model} differs from the original: least cosine {parity.min_cosine:.6f} against "
             f"torch, {parity.batch_min_cosine:.6f} between batches of 1 and {_ITEMS}; {LEAST_COSINE} is needed.",
@@ -84,7 +102,57 @@ def gate(original: Original, backbone: session.Backbone) -> Parity:
     return parity
 
 
-def canaries(original: Original, backbone: session.Backbone) -> bytes:
+def gate_runtime(subject: Subject, backbone: session.Backbone, plain: session.Backbone) -> Parity:
+    """Compares a graph that has no original with itself: as the runtime rewrites it and as it is written.
+
+    Args:
+        subject: What sixteen real inputs are made for.
+        backbone: The graph with the runtime's optimisations.
+        plain: The same without.
+
+    Raises:
+        GateError: A cosine, also that of batches of one with a batch of all, is below 0.9999; a vector is not
+            finite; or all inputs give the same vector.
+    """
+    if subject.image is not None:
+        batch = samples.pictures(_ITEMS, *subject.image.crop)
+        reference, together = plain.images(batch), backbone.images(batch)
+        alone = np.concatenate([backbone.images(batch[i : i + 1]) for i in range(_ITEMS)])
+    else:
+        assert subject.text is not None
+        tokens = _tokens(subject)[:_ITEMS]
+        ids, mask = _padded(tokens, subject.text.pad_token_id)
+        reference, together = plain.texts(ids, mask), backbone.texts(ids, mask)
+        alone = np.concatenate([backbone.texts(*_padded([t], subject.text.pad_token_id)) for t in tokens])
+    parity = _measured(reference, together, alone, f"{session.runtime()} without optimisation")
+    found = {"min_cosine": parity.min_cosine, "batch_min_cosine": parity.batch_min_cosine}
+    if not _close(parity):
+        raise GateError(
+            f"{subject.model} gives other vectors under the runtime's optimisations or in batches: least cosine "
+            f"{parity.min_cosine:.6f} with the graph as written, {parity.batch_min_cosine:.6f} between batches of 1 "
+            f"and {_ITEMS}; {LEAST_COSINE} is needed.",
+            hint="Nothing was kept. A network left in training mode, a mask that is not used, or values that "
+            "overflow can cause this.",
+            context=found,
+        )
+    if bool((together == together[0]).all()):
+        raise GateError(
+            f"{subject.model} gives the same vector for {_ITEMS} different inputs.",
+            hint="Nothing was kept. Name the right output in its card.",
+            context=found,
+        )
+    return parity
+
+
+def of_length_one(content: bytes) -> bool:
+    """Whether the vectors among canaries are of length 1, within 1 in 1,000."""
+    from safetensors.numpy import load
+
+    lengths = np.linalg.norm(load(content)["vectors"].astype(np.float64), axis=1)
+    return bool((np.abs(lengths - 1.0) < 1e-3).all())
+
+
+def canaries(original: Subject, backbone: session.Backbone) -> bytes:
     """Makes the canaries: 64 inputs and the vectors that the artefact gives for them, as safetensors.
 
     Images are kept as 96-pixel pictures and enlarged in whole numbers to the network's input; texts as
@@ -111,12 +179,27 @@ def check_canaries(layout: Layout, card: ModelCard, backbone: session.Backbone) 
         IntegrityError: A cosine is below 0.9999: this device or runtime would fill the space with
             vectors that do not belong there; or the canaries are damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     if _now(card, backbone) in _before(layout, card):
         return
     raw = session.read_verified(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
+    compare_canaries(card, raw, backbone)
+    remember(layout, card, backbone)
+
+
+def compare_canaries(card: ModelCard, raw: bytes, backbone: session.Backbone) -> None:
+    """Embeds canaries and compares the vectors with those kept.
+
+    Args:
+        card: The model's card.
+        raw: The canaries, as ``canaries`` made them.
+        backbone: The opened model.
+
+    Raises:
+        IntegrityError: A cosine is below 0.9999, or the canaries cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         content = load(raw)
         kept = content["vectors"]
@@ -129,7 +212,6 @@ def check_canaries(layout: Layout, card: ModelCard, backbone: session.Backbone) 
             f"was made: least cosine {cosines.min():.6f} over {len(cosines)} canaries, {LEAST_COSINE} is needed.",
             hint="Use another --device, or the ONNX Runtime named in the model's card.",
         )
-    remember(layout, card, backbone)
 
 
 def remember(layout: Layout, card: ModelCard, backbone: session.Backbone) -> None:
@@ -174,7 +256,24 @@ def _embed(content: dict[str, NDArray[Any]], backbone: session.Backbone) -> NDAr
     return found
 
 
-def _tokens(original: Original) -> list[list[int]]:
+def _measured(
+    reference: NDArray[np.float32], together: NDArray[np.float32], alone: NDArray[np.float32], name: str
+) -> Parity:
+    against_reference, against_alone = _cosines(reference, together), _cosines(together, alone)
+    return Parity(
+        items=_ITEMS,
+        min_cosine=float(against_reference.min()),
+        mean_cosine=float(against_reference.mean()),
+        batch_min_cosine=float(against_alone.min()),
+        reference=name,
+    )
+
+
+def _close(parity: Parity) -> bool:
+    return parity.min_cosine >= LEAST_COSINE and parity.batch_min_cosine >= LEAST_COSINE
+
+
+def _tokens(original: Subject) -> list[list[int]]:
     assert original.encode is not None
     assert original.text is not None
     found = original.encode(samples.canary_texts(_CANARIES))

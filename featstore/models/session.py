@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +146,9 @@ _RESTORE = (
 )
 
 
-def open_bytes(card: ModelCard, content: bytes, *, name: str, device: str = "auto", threads: int = 1) -> Backbone:
+def open_bytes(
+    card: ModelCard, content: bytes, *, name: str, device: str = "auto", threads: int = 1, optimise: bool = True
+) -> Backbone:
     """Makes a session from a graph's bytes, on the device that was asked for and no other.
 
     CUDA runs fp32 with TF32 off. That path follows the runtime's documentation and has not been run
@@ -157,6 +160,7 @@ def open_bytes(card: ModelCard, content: bytes, *, name: str, device: str = "aut
         name: How to call it in messages.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where it works, else the CPU).
         threads: CPU threads within one call; callers in several threads at once should say 1.
+        optimise: Let the runtime rewrite the graph; without, on the CPU, each node runs as it is written.
 
     Raises:
         UsageError: There is no such device, or it does not work here.
@@ -172,7 +176,8 @@ def open_bytes(card: ModelCard, content: bytes, *, name: str, device: str = "aut
     index = int(number or 0)
     fixed_shape = card.image is not None
     if wanted == "cpu":
-        return Backbone(card, _session(content, name, threads, None, fixed_shape=fixed_shape), "cpu")
+        session = _session(content, name, threads, None, fixed_shape=fixed_shape, optimise=optimise)
+        return Backbone(card, session, "cpu")
     problem = _cuda_problem(index)
     if problem is None:
         session = _session(content, name, threads, index, fixed_shape=fixed_shape)
@@ -187,7 +192,6 @@ def open_bytes(card: ModelCard, content: bytes, *, name: str, device: str = "aut
 
 def devices() -> list[Device]:
     """The devices that could run a backbone, the CPU first."""
-    import os
     import platform
 
     found = [Device(name="cpu", detail=f"{os.cpu_count()} logical cores, {platform.machine()}")]
@@ -200,19 +204,31 @@ def devices() -> list[Device]:
 
 def runtime() -> str:
     """Name and version of the inference runtime, as the canaries remember it."""
+    return f"onnxruntime {_onnxruntime().__version__}"
+
+
+def _onnxruntime() -> Any:
+    """The library, told to stay silent: from 1.29 on its Linux builds report each session to their makers.
+
+    The variable must be there before the import; the function that the library has for it comes too late (1.31).
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    return f"onnxruntime {onnxruntime.__version__}"
+    return onnxruntime
 
 
-def _session(content: bytes, name: str, threads: int, cuda: int | None, *, fixed_shape: bool) -> Any:
-    import onnxruntime
-
+def _session(
+    content: bytes, name: str, threads: int, cuda: int | None, *, fixed_shape: bool, optimise: bool = True
+) -> Any:
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Idle workers that spin take the cores from the threads that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The arena keeps the largest block of every shape it has met, so with texts of many lengths it only
@@ -235,9 +251,7 @@ def _session(content: bytes, name: str, threads: int, cuda: int | None, *, fixed
 
 def _cuda_problem(index: int) -> str | None:
     """What is missing for CUDA, cheapest question first, or None."""
-    import onnxruntime
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" not in _onnxruntime().get_available_providers():
         return "this ONNX Runtime is built without CUDA (the package onnxruntime-gpu has it)"
     count = _cuda_count()
     if count is None:
@@ -251,8 +265,6 @@ def _cuda_problem(index: int) -> str | None:
 
 def _cuda_count() -> int | None:
     """How many GPUs the driver finds; None without a driver. Loads neither torch nor CUDA's runtime."""
-    import os
-
     try:
         driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:

@@ -19,21 +19,21 @@ __all__ = ["definition", "neutral_tokenizer", "slug", "space_id", "tensors_diges
 
 
 def tensors_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the tensors that compute the vector: name, dtype, shape and content, sorted by name.
+    """SHA-256 over the tensors that compute the vector: dtype, shape and content of each, in no order.
 
-    Counters of training steps (``num_batches_tracked``) do not count. Neither the file format nor
-    the order in it matters.
+    Neither their names nor the file format matter: libraries rename tensors from version to version, and the
+    vectors stay comparable. Counters of training steps and lists of positions do not count.
     """
     import torch
 
     rows = []
-    for name in sorted(state):
-        if name.endswith("num_batches_tracked"):
+    for name in state:
+        if name.endswith(("num_batches_tracked", "position_ids")):
             continue
         tensor = state[name].detach().cpu().contiguous()
         content = bytes(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else b""
-        rows.append([name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), hashing.of_bytes(content)])
-    return hashing.of_json(rows)
+        rows.append([str(tensor.dtype).removeprefix("torch."), list(tensor.shape), hashing.of_bytes(content)])
+    return hashing.of_json(sorted(rows))
 
 
 def definition(
@@ -56,7 +56,7 @@ def definition(
         words = {k: v for k, v in asdict(text).items() if k not in ("inputs", "padding_side")}
     return hashing.of_json(
         {
-            "definition": 1,
+            "definition": 2,
             "architecture": architecture,
             "config": dict(config),
             "layer": layer,

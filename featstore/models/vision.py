@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import UsageError
 from featstore.models import hub, weights
-from featstore.models.catalog import Target
-from featstore.models.names import HEADS, TORCHVISION
+from featstore.models.catalog import ModelRequest, Target
+from featstore.models.choosing import choose
+from featstore.models.names import HEADS, MAPS, TORCHVISION
 from featstore.models.original import Original
 from featstore.records import ImagePreprocessing
 from featstore.storage import hashing
@@ -32,21 +32,21 @@ LITE0 = ImagePreprocessing(
 """Source: timm's default_cfg of tf_efficientnet_lite0 (crop_pct 0.875, bicubic, Inception mean and std)."""
 
 
-def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> Original:
+def load(target: Target, request: ModelRequest, progress: Callable[[str], None]) -> Original:
     """Loads an image backbone with its weights and takes its head off.
 
     Args:
         target: The model.
-        file: ``--weights``, or None for the official weights.
+        request: ``--weights`` (None: the official ones) and what is changed of the model.
         progress: Told what is going on.
 
     Raises:
         NotFoundError: The weights file or package is missing.
         HubError: The official weights cannot be downloaded.
-        UsageError: The weights do not fit.
+        UsageError: The weights, or what is changed of the model, do not fit.
         IntegrityError: The weights are damaged or hold NaN.
     """
-    return _packaged(target, file) if target.package else _torchvision(target, file, progress)
+    return _packaged(target, request) if target.package else _torchvision(target, request, progress)
 
 
 def penultimate(network: torch.nn.Module, family: str) -> torch.nn.Module:
@@ -96,46 +96,50 @@ def image_graph(network: torch.nn.Module, how: ImagePreprocessing) -> torch.nn.M
     return ImageGraph().eval()
 
 
-def _torchvision(target: Target, file: Path | None, progress: Callable[[str], None]) -> Original:
-    from torchvision.models import get_model, get_model_weights
+def _torchvision(target: Target, request: ModelRequest, progress: Callable[[str], None]) -> Original:
+    from torchvision.models import get_model_weights
 
-    name = target.name
+    name, path = target.name, request.weights
     family = TORCHVISION[name][0]
     official = get_model_weights(name)
     tag, recognised = target.tag or "", True
-    if file is None:
-        path = hub.fetch(official[tag].url, name=target.label, progress=progress)
+    if path is not None:
         sha256 = hashing.of_file(path)
-    else:
-        path = file
-        sha256 = hashing.of_file(file)
         known = [w.name for w in official if sha256.startswith(hub.hash_prefix(w.url.rsplit("/", 1)[1]))]
         tag, recognised = (known[0], True) if known else (tag, False)
     chosen = official[tag]
+    how = _transforms(chosen)
+    progress(f"loading {name}")
+    network = penultimate(_untrained(name, family, chosen), family)
+    own = _POOLING.get(family, "mean")
+    vector = choose(
+        network,
+        how,
+        request,
+        layer=f"input of {HEADS[family]}",
+        own=own,
+        features=None if own == "none" else MAPS[family],
+        prefix=int(family == "vit"),
+    )
+    if path is None:
+        path = hub.fetch(chosen.url, name=target.label, progress=progress)
+        sha256 = hashing.of_file(path)
     state = weights.read(path)
     if family == "densenet":
         state = dict(weights.densenet_names(state))
-    options: dict[str, Any] = {}
-    if family in ("googlenet", "inception"):
-        options = {"transform_input": True, "init_weights": False, "aux_logits": True}
-    if family == "vit":
-        options = {"image_size": chosen.meta["min_size"][0]}
-    progress(f"loading {name}")
-    network = penultimate(get_model(name, weights=None, **options), family)
     removed = (HEADS[family] + ".", "AuxLogits.", "aux1.", "aux2.")
     weights.fill(network, state, source=path.name, removed=removed)
-    how = _transforms(chosen)
     swag = "SWAG" in tag
     return Original(
-        graph=image_graph(network, how),
+        graph=image_graph(vector.body, how),
         state=dict(network.state_dict()),
         model=f"{name}:{tag}" if recognised else name,
-        slug=f"{name}-{tag if recognised else 'custom'}",
+        slug=f"{name}-{tag if recognised else 'custom'}{vector.suffix}",
         family=family,
         architecture=name,
         modality="image",
-        layer=f"input of {HEADS[family]}",
-        pooling=_POOLING.get(family, "mean"),
+        layer=vector.layer,
+        pooling=vector.pooling,
         normalize=False,
         source=f"torchvision {name}:{tag}" if recognised else f"file {path.name}",
         weights_sha256=sha256,
@@ -145,6 +149,17 @@ def _torchvision(target: Target, file: Path | None, progress: Callable[[str], No
         url=chosen.url if recognised else None,
         image=how,
     )
+
+
+def _untrained(name: str, family: str, chosen: Any) -> torch.nn.Module:
+    from torchvision.models import get_model
+
+    options: dict[str, Any] = {}
+    if family in ("googlenet", "inception"):
+        options = {"transform_input": True, "init_weights": False, "aux_logits": True}
+    if family == "vit":
+        options = {"image_size": chosen.meta["min_size"][0]}
+    return get_model(name, weights=None, **options)  # type: ignore[no-any-return]
 
 
 def _transforms(chosen: Any) -> ImagePreprocessing:
@@ -161,29 +176,34 @@ def _transforms(chosen: Any) -> ImagePreprocessing:
     )
 
 
-def _packaged(target: Target, file: Path | None) -> Original:
+def _packaged(target: Target, request: ModelRequest) -> Original:
     import timm
+
+    from featstore.models import timm_names
 
     package = target.package
     assert package is not None
-    path = file or package.locate()
+    path = request.weights or package.locate()
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    vector = choose(
+        network, LITE0, request, layer="input of classifier", own="mean", features=timm_names.features(network)
+    )
     state: Any = weights.read(path)
     if "conv_stem.weight" not in state or "blocks.0.0.conv_dw.weight" not in state:
         # The package's file keeps the names of another code base, in the same order.
         state = weights.in_order(network, state, source=path.name)
     weights.fill(network, state, source=path.name, removed=("classifier.",))
-    official = file is None
+    official = request.weights is None
     return Original(
-        graph=image_graph(network, LITE0),
+        graph=image_graph(vector.body, LITE0),
         state=dict(network.state_dict()),
         model=package.name,
-        slug=f"{package.name}-{package.tag if official else 'custom'}",
+        slug=f"{package.name}-{package.tag if official else 'custom'}{vector.suffix}",
         family=package.family,
         architecture="tf_efficientnet_lite0",
         modality="image",
-        layer="input of classifier",
-        pooling="mean",
+        layer=vector.layer,
+        pooling=vector.pooling,
         normalize=False,
         source=f"package {package.distribution} {package.version()}" if official else f"file {path.name}",
         weights_sha256=hashing.of_file(path),

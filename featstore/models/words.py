@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import NotFoundError, UsageError
 from featstore.models import folder as folders
-from featstore.models import quiet, space, weights
-from featstore.models.catalog import Target
+from featstore.models import quiet, space, text_choices, weights
+from featstore.models.catalog import ModelRequest, Target
 from featstore.models.folder import Dense, FolderSpec
+from featstore.models.hf_network import network_of
 from featstore.models.original import Original
+from featstore.models.text_graph import text_graph
 from featstore.records import TextPreprocessing
 from featstore.storage import hashing
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load", "text_graph"]
+__all__ = ["load"]
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -33,12 +34,13 @@ _TOKENIZER_FILES = (
 )
 
 
-def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> Original:
+def load(target: Target, request: ModelRequest, progress: Callable[[str], None]) -> Original:
     """Loads a text model from its package or folder.
 
     Args:
         target: The model.
-        file: ``--weights``: a state dict for the folder's architecture instead of its own weights.
+        request: ``--weights`` (a state dict for the folder's architecture instead of its own weights) and
+            what is changed of the model.
         progress: Told what is going on.
 
     Raises:
@@ -46,23 +48,14 @@ def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> 
         UsageError: The folder has a part that featstore does not support, or the weights do not fit.
         IntegrityError: A file is damaged or holds NaN.
     """
-    package = target.package
+    package, file = target.package, request.weights
     place = target.folder or (package.locate() if package else Path())
-    spec = folders.read(place)
+    spec = text_choices.changed(folders.read(place), request.options)
     progress(f"loading {target.name}")
     importlib.import_module("transformers.utils.logging")  # so that ``quiet`` can switch off its progress bars
     with quiet.libraries():
-        network = _network(spec, file)
+        network = network_of(spec.transformer, file, text=True)
         tokenizer, encode, pad, limit = _tokenizer(spec)
-    tail = [_layer(step) for step in spec.tail]
-    graph = text_graph(network, spec, tail)
-    state = dict(network.state_dict())
-    for i, layer in enumerate(tail):
-        if layer is not None:
-            state |= {f"tail.{i}.{name}": t for name, t in layer.state_dict().items()}
-    weights.check_finite(state, file.name if file else place.name)
-    official = file is None
-    name = package.name if package else target.name.removeprefix("hf:")
     how = TextPreprocessing(
         max_length=min(spec.max_length or spec.longest, limit),
         pad_token_id=pad,
@@ -70,6 +63,16 @@ def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> 
         prompt_document=spec.prompt_document,
         prompt_query=spec.prompt_query,
     )
+    text_choices.check_prompts(target.name, how, lambda prompt: len(encode([prompt], _NO_LIMIT)[0]))
+    tail = [_layer(step) for step in spec.tail]
+    state = dict(network.state_dict())
+    graph = text_graph(network, spec, tail)
+    for i, layer in enumerate(tail):
+        if layer is not None:
+            state |= {f"tail.{i}.{name}": t for name, t in layer.state_dict().items()}
+    weights.check_finite(state, file.name if file else place.name)
+    official = file is None
+    name = package.name if package else target.name.removeprefix("hf:")
     return Original(
         graph=graph,
         state=state,
@@ -78,7 +81,7 @@ def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> 
         family="transformers",
         architecture=type(network).__name__,
         modality="text",
-        layer=" > ".join(["last hidden state", *(_described(step) for step in spec.tail)]),
+        layer=" > ".join([spec.layer or "last hidden state", *(_described(step) for step in spec.tail)]),
         pooling="+".join(spec.pooling),
         normalize=bool(spec.tail) and spec.tail[-1] == "normalize",
         source=f"file {file.name}"
@@ -96,105 +99,6 @@ def load(target: Target, file: Path | None, progress: Callable[[str], None]) -> 
         tokenizer=tokenizer,
         encode=lambda texts: encode([how.prompt_document + text for text in texts], how.max_length),
     )
-
-
-def text_graph(network: torch.nn.Module, spec: FolderSpec, tail: Sequence[torch.nn.Module | None]) -> torch.nn.Module:
-    """Wraps a network so that ids and mask give one vector per text; evaluation mode.
-
-    Args:
-        network: A transformers model that returns ``last_hidden_state``.
-        spec: The pooling and what follows it.
-        tail: For each step of ``spec.tail`` its layer, or None for the normalisation.
-    """
-    import torch
-
-    parameters = inspect.signature(network.forward).parameters
-    segments = "token_type_ids" in parameters and int(spec.config.get("type_vocab_size") or 0) > 0
-    options = {"use_cache": False} if "use_cache" in parameters else {}
-
-    class TextGraph(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-            self.tail = torch.nn.ModuleList([torch.nn.Identity() if layer is None else layer for layer in tail])
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            extra = {"token_type_ids": torch.zeros_like(input_ids)} if segments else {}
-            hidden = self.network(
-                input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **extra, **options
-            ).last_hidden_state
-            vector = torch.cat([_pool(hidden, attention_mask, mode) for mode in spec.pooling], dim=-1)
-            for step, layer in zip(spec.tail, self.tail, strict=True):
-                vector = torch.nn.functional.normalize(vector, p=2.0, dim=1) if step == "normalize" else layer(vector)
-            return vector
-
-    return TextGraph().eval()
-
-
-def _pool(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
-    """(b, t, d) hidden states and (b, t) mask → (b, d); right for padding on either side."""
-    import torch
-
-    if mode in ("cls", "lasttoken"):
-        places = torch.arange(1, mask.shape[1] + 1, device=mask.device).unsqueeze(0)
-        if mode == "lasttoken":
-            chosen = (places * mask).argmax(dim=1)
-        else:
-            chosen = ((mask.shape[1] + 1 - places) * mask).argmax(dim=1)
-        return torch.gather(hidden, 1, chosen.view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])).squeeze(1)
-    wide = mask.unsqueeze(-1).to(hidden.dtype)
-    if mode == "max":
-        return hidden.masked_fill(wide == 0, float("-inf")).max(dim=1).values
-    return (hidden * wide).sum(dim=1) / wide.sum(dim=1).clamp(min=1e-9)
-
-
-def _network(spec: FolderSpec, file: Path | None) -> torch.nn.Module:
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    where = str(spec.transformer)
-    try:
-        config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
-        if getattr(config, "is_encoder_decoder", False):
-            raise UsageError(
-                f"{spec.folder}: encoder-decoder models ({config.model_type}) are not supported.",
-                hint="Use an encoder, a decoder, or a sentence-transformers folder of one.",
-            )
-        if file is None:
-            network, found = AutoModel.from_pretrained(
-                where,
-                config=config,
-                local_files_only=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                output_loading_info=True,
-            )
-            missing = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
-            wrong = [*missing, *(str(name) for name in found["mismatched_keys"])]
-            if wrong:
-                raise UsageError(f"{spec.folder}: its weights lack or do not fit {', '.join(wrong[:5])}.")
-        else:
-            network = AutoModel.from_config(  # type: ignore[no-untyped-call]
-                config, attn_implementation="eager", dtype=torch.float32
-            )
-    except UsageError:
-        raise
-    except Exception as error:  # transformers raises whatever its parsers meet
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"transformers cannot load {spec.folder}: {first[:300]}",
-            hint="The folder must hold config.json and model.safetensors of a known architecture.",
-        ) from error
-    if getattr(network, "pooler", None) is not None:
-        network.pooler = None  # not in the vector's way, and often absent from the file
-    if file is not None:
-        state = weights.read(file)
-        prefix = f"{network.base_model_prefix}."
-        if any(name.startswith(prefix) for name in state):
-            state = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-        weights.fill(network, state, source=file.name, removed=("pooler.", "embeddings.position_ids"))
-    return network.eval()  # type: ignore[no-any-return]
 
 
 def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[list[int]]], int, int]:
@@ -236,6 +140,8 @@ def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[l
 
     return text, encode, pad, limit
 
+
+_NO_LIMIT = 1 << 20
 
 _PROBES = (
     "The quick brown fox — don't panic!",

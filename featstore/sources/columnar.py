@@ -56,10 +56,6 @@ class Columnar:
                 yield Chunk(numbers, [str(number) for number in numbers], columns)
                 first += batch.num_rows
 
-    def all_of(self, last_locator: str, rows: int) -> bool:
-        with self._wrapped():
-            return int(last_locator) == rows - 1 and self._group_ends()[-1:] == [rows]
-
     def fetch(self, locator: str, columns: Sequence[str]) -> list[object]:
         row = int(locator)
         with self._lock, self._wrapped():
@@ -178,6 +174,8 @@ def _is_text(kind: pa.DataType) -> bool:
 def _has_bytes(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _has_bytes(kind.value_type)
     if pa.types.is_struct(kind):
         return any(_has_bytes(kind.field(number).type) for number in range(kind.num_fields))
     return (

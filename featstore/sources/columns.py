@@ -11,7 +11,7 @@ from featstore.errors import SettingsError, UsageError
 from featstore.records import Modality
 from featstore.sources.items import RESERVED, SourceOptions
 
-__all__ = ["Columns", "assign", "metadata_names"]
+__all__ = ["Columns", "assign", "check", "metadata_names"]
 
 _IMAGE_NAMES = ("image", "path", "file", "filename", "image_path")
 
@@ -72,7 +72,7 @@ def assign(
     named += [("--group-column", options.group_column), ("--split-column", options.split_column)]
     for flag, name in [*named, ("--time-column", options.time_column)]:
         if name is not None:
-            _check(flag, name, names, where)
+            check(flag, name, names, where)
     renamed: dict[str, str] = {}
     for target, (flag, name) in zip(("label", "group", "split"), named[1:], strict=True):
         if name is None:
@@ -87,14 +87,14 @@ def assign(
             raise UsageError("the model takes images; --text-column and --text-template are for text models.")
         content: tuple[str, ...] = (_image_column(names, options.image_column, where),)
     else:
-        if options.image_column:
-            raise UsageError("the model takes texts; --image-column is for image models.")
+        if options.image_column or options.source_root:
+            raise UsageError("the model takes texts; --image-column and --source-root are for image models.")
         if options.text_template is not None:
             template = _parse(options, names, where)
             content = tuple(dict.fromkeys(name for _, name in template if name is not None))
         else:
             for name in options.text_columns:
-                _check("--text-column", name, names, where)
+                check("--text-column", name, names, where)
             content = options.text_columns or (_text_column(names, [s for s in strings if s not in taken], where),)
     return Columns(content=content, template=template, id=options.id_column, time=options.time_column, renamed=renamed)
 
@@ -120,7 +120,12 @@ def metadata_names(names: Iterable[str], columns: Columns) -> tuple[dict[str, st
     return {name: found[name] for name in kept}, warnings
 
 
-def _check(flag: str, name: str, names: Sequence[str], where: str) -> None:
+def check(flag: str, name: str, names: Sequence[str], where: str) -> None:
+    """Checks that a column is there.
+
+    Raises:
+        SettingsError: It is not; the nearest is named.
+    """
     if name not in names:
         folded = {known.lower(): known for known in names}
         near = [folded[found] for found in difflib.get_close_matches(name.lower(), folded, n=1)]
@@ -135,7 +140,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _image_column(names: Sequence[str], named: str | None, where: str) -> str:
     if named is not None:
-        _check("--image-column", named, names, where)
+        check("--image-column", named, names, where)
         return named
     for name in _IMAGE_NAMES:
         if name in names:
@@ -170,7 +175,7 @@ def _parse(options: SourceOptions, names: Sequence[str], where: str) -> tuple[tu
             continue
         if spec or conversion:
             raise SettingsError(f"--text-template {template!r}: '{{{name}}}' takes no format or conversion.")
-        _check("--text-template", name, names, where)
+        check("--text-template", name, names, where)
     if not any(name for _, name, _, _ in parts):
         raise SettingsError(f"--text-template {template!r} names no column.", hint=_listed(names))
     return tuple((literal, name) for literal, name, _, _ in parts)

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["CONTENT_LIMIT", "FileReader", "Hashed", "hash_files", "reuse", "signed"]
+__all__ = [
+    "CONTENT_LIMIT",
+    "FileReader",
+    "Hashed",
+    "failed",
+    "hash_files",
+    "open_regular",
+    "read_range",
+    "reuse",
+    "signed",
+]
 
 CONTENT_LIMIT = 1 << 30
 """Bytes of one item's content; a larger file is refused before it fills the memory of a run."""
@@ -88,7 +98,7 @@ class FileReader:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
         same = (len(content), marks.st_mtime_ns, signed(marks.st_ino)) == (
             planned.size,
             planned.mtime_ns,
@@ -114,19 +124,46 @@ def _hash(path: bytes) -> Hashed | ItemError:
         finally:
             os.close(descriptor)
     except OSError as error:
-        return _failed(error)
+        return failed(error)
     except ItemError as error:
         return error
     return Hashed(digest.hexdigest(), marks.st_size, marks.st_mtime_ns, signed(marks.st_ino))
 
 
-def _open(path: bytes) -> tuple[int, os.stat_result]:
+def open_regular(path: bytes) -> tuple[int, os.stat_result]:
+    """Opens a file for reading; the caller closes the descriptor.
+
+    Raises:
+        ItemError: It is a pipe, socket, folder or device.
+        OSError: It cannot be opened.
+    """
     # Without O_NONBLOCK a pipe that took the file's place since the listing would block for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     marks = os.fstat(descriptor)
     if not stat.S_ISREG(marks.st_mode):
         os.close(descriptor)
         raise ItemError("read", "not_a_file", "it is a pipe, socket, folder or device, not a regular file.")
+    return descriptor, marks
+
+
+def read_range(descriptor: int, offset: int, size: int) -> bytes:
+    """Reads ``size`` bytes at ``offset``; fewer where the file ends before."""
+    blocks = []
+    while size and (block := os.pread(descriptor, min(size, CONTENT_LIMIT), offset)):
+        blocks.append(block)
+        offset, size = offset + len(block), size - len(block)
+    return b"".join(blocks)
+
+
+def failed(error: OSError) -> ItemError:
+    """What a file that cannot be read becomes."""
+    if isinstance(error, FileNotFoundError):
+        return ItemError("read", "vanished", "the file was listed, but was gone when it was read.")
+    return ItemError("read", "unreadable", f"the file cannot be read: {error.strerror or error}.")
+
+
+def _open(path: bytes) -> tuple[int, os.stat_result]:
+    descriptor, marks = open_regular(path)
     if marks.st_size > CONTENT_LIMIT:
         os.close(descriptor)
         raise ItemError(
@@ -145,9 +182,3 @@ def _read(descriptor: int, size: int) -> bytes:
         if sum(map(len, blocks)) > CONTENT_LIMIT:
             raise ItemError("read", "too_large", f"the file grew beyond {CONTENT_LIMIT:,} bytes while it was read.")
     return b"".join(blocks)
-
-
-def _failed(error: OSError) -> ItemError:
-    if isinstance(error, FileNotFoundError):
-        return ItemError("read", "vanished", "the file was listed, but was gone when it was read.")
-    return ItemError("read", "unreadable", f"the file cannot be read: {error.strerror or error}.")

@@ -42,11 +42,13 @@ class FolderSource:
     kind = "folder"
 
     def __init__(self, root: Path, modality: Modality, options: SourceOptions) -> None:
-        given = [name for name in SourceOptions.__dataclass_fields__ if name != "label_from" and getattr(options, name)]
+        given = self._given(options)
         if given:
             flags = ", ".join("--" + name.removesuffix("s").replace("_", "-") for name in given)
             raise UsageError(
-                f"{root} is a folder; {flags} needs a table (CSV, JSONL, Parquet or Arrow).",
+                f"{root} is a folder; {flags} needs a table (CSV, JSONL, Parquet or Arrow)."
+                if given != ["source_root"]
+                else f"{root} is a folder; {flags} needs a table whose column names files, or a list of files.",
                 hint="Leave the option out, or name a table file as the source.",
             )
         self.uri = str(root)
@@ -104,7 +106,7 @@ class FolderSource:
             items=self._table(ids, paths, hashes, marks, refused),
             rejects=tuple(rejects),
             ignored=dict(listing.ignored),
-            warnings=tuple(_twins(ids)),
+            warnings=(*listing.warnings, *_twins(ids)),
             unreachable=tuple(listing.unreachable),
         )
 
@@ -117,15 +119,25 @@ class FolderSource:
             [files.Hashed(*row) for row in zip(*columns, strict=True)],
         )
 
+    def _given(self, options: SourceOptions) -> list[str]:
+        """Options that do not apply, and were given."""
+        return [name for name in SourceOptions.__dataclass_fields__ if name != "label_from" and getattr(options, name)]
+
     def _list(self) -> walk.Listing:
         try:
-            return walk.list_folder(self._root, frozenset(suffix.encode() for suffix in self._suffixes))
+            found = walk.list_folder(self._root, frozenset(suffix.encode() for suffix in self._suffixes))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
                 f"the folder {self.uri} does not exist.", hint="Check the path; is the disk or share mounted?"
             ) from error
         except OSError as error:
             raise StorageError(f"cannot list the folder {self.uri}: {error.strerror or error}.") from error
+        if found.ignored[".tar"]:
+            found.warnings.append(
+                f"{found.ignored['.tar']:,} tars are ignored, since there are {self.modality} files beside them; "
+                "a folder that holds only tars is read as WebDataset shards"
+            )
+        return found
 
     def _table(
         self,

@@ -1,12 +1,13 @@
-"""From rows to items: each row gets its id, its content's hash and its time, or is refused."""
+"""From rows to items: each gets its id, its content's hash and its time, or is refused."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ItemError
+from featstore.errors import ItemError, SettingsError
 from featstore.records import Reject
 from featstore.sources import files
 from featstore.sources.columns import Columns, metadata_names
@@ -24,6 +25,15 @@ __all__ = ["Gathered"]
 _Found = tuple[str, str, int, int, int]  # content_sha256, locator, size, mtime_ns, inode
 
 
+@dataclass(slots=True)
+class _Part:
+    """What one item is made of: a row, or one picture of a row that holds several."""
+
+    place: int
+    number: int | None
+    content: _Found | ItemError
+
+
 class Gathered:
     """Collects the items of a table, chunk by chunk.
 
@@ -32,16 +42,26 @@ class Gathered:
         pictures: Where pictures are found; None under a text modality.
         marks: The table file's own size, time and inode.
         previous: The last scan's items, or None.
+
+    Attributes:
+        rows: Rows taken so far.
+        items: Items made of them.
+        paths: Whether a row names a file.
     """
 
     def __init__(self, columns: Columns, pictures: Pictures | None, marks: Stat, previous: pa.Table | None) -> None:
         self.rows = 0
         self.items = 0
+        self.paths = False
         self._columns = columns
         self._pictures = pictures
-        self._marks = (marks.size, marks.mtime_ns, files.signed(marks.inode))
+        self._marks = (marks.mtime_ns, files.signed(marks.inode))
         self._known = _known_files(previous)
         self._seen: set[str] = set()
+        self._group = next((n for n, target in columns.renamed.items() if target == "group"), None)
+        self._groups_of: dict[str, set[object]] = {}
+        self._bases: list[str] = []
+        self._several = False
         self._twins = 0
         self._rejects: list[Reject] = []
         self._tables: list[pa.Table] = []
@@ -56,30 +76,40 @@ class Gathered:
             self._refuse(None, bad.number, ItemError("read", bad.code, bad.message))
         ids = self._ids(chunk)
         times = self._times(chunk)
-        contents = self._contents(chunk)
+        groups = self._groups(chunk) if ids is None else None
         kept: list[int] = []
         rows: list[tuple[str, *_Found]] = []
-        for place, (number, content) in enumerate(zip(chunk.numbers, contents, strict=True)):
+        for part in self._parts(chunk):
             if limit is not None and self.items >= limit:
                 break
-            item_id = ids[place] if ids is not None else None
-            time = times[place] if isinstance(times, list) else None
+            number, content = chunk.numbers[part.place], part.content
+            base = ids[part.place] if ids is not None else None
+            time = times[part.place] if isinstance(times, list) else None
+            item_id = base if part.number is None or not base else f"{base}#{part.number}"
             if ids is not None and not item_id:
-                self._refuse(None, number, ItemError("scan", "null_id", f"the column '{self._columns.id}' is empty."))
-            elif isinstance(content, ItemError):
+                if not part.number:
+                    self._refuse(
+                        None, number, ItemError("scan", "null_id", f"the column '{self._columns.id}' is empty.")
+                    )
+                continue
+            if isinstance(content, ItemError):
                 self._refuse(item_id, number, content)
-            elif isinstance(time, ItemError):
+                continue
+            if isinstance(time, ItemError):
                 self._refuse(item_id, number, time)
-            elif (name := item_id or content[0]) in self._seen:
+                continue
+            name = item_id or self._own_name(content, part, groups)
+            if name is None or name in self._seen:
                 if ids is None:
                     self._twins += 1
                 else:
                     self._refuse(name, number, ItemError("scan", "duplicate_id", "an earlier row has the same id."))
-            else:
-                self._seen.add(name)
-                self.items += 1
-                kept.append(place)
-                rows.append((name, *content))
+                continue
+            self._seen.add(name)
+            self.items += 1
+            self._bases.append(base or name)
+            kept.append(part.place)
+            rows.append((name, *content))
         table = pa.Table.from_arrays(
             [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _schema(), strict=True)]
             if rows
@@ -106,7 +136,11 @@ class Gathered:
         import pyarrow as pa
 
         table = pa.concat_tables(self._tables) if self._tables else _schema().empty_table()
-        targets, renamings = metadata_names(dict.fromkeys(n for found in self._metadata for n in found), self._columns)
+        columns = self._columns
+        if self._several and self._group is None:
+            table = table.append_column("group", pa.array(self._bases, pa.string()))
+            columns = replace(columns, renamed={**columns.renamed, "\0": "group"})
+        targets, renamings = metadata_names(dict.fromkeys(n for found in self._metadata for n in found), columns)
         for name, target in targets.items():
             pieces = [
                 found.get(name, pa.nulls(part.num_rows))
@@ -116,8 +150,9 @@ class Gathered:
             table = table.append_column(target, typed(column) if infer else column)
         warnings = [*warnings, *renamings]
         if self._twins:
+            what = "picture and group" if self._group is not None and self._pictures is not None else "content"
             warnings.append(
-                f"{self._twins:,} rows repeat the content of an earlier row and are one item with it; "
+                f"{self._twins:,} rows repeat the {what} of an earlier row and are one item with it; "
                 "name an id column to keep them apart"
             )
         return Scan(items=table, rejects=tuple(self._rejects), warnings=tuple(warnings))
@@ -144,53 +179,95 @@ class Gathered:
             return column.cast(pa.timestamp("us", zone), safe=False).cast(pa.timestamp("us", "UTC"))
         return [moment(value, name) for value in column.to_pylist()]
 
-    def _contents(self, chunk: Chunk) -> list[_Found | ItemError]:
+    def _groups(self, chunk: Chunk) -> list[Any] | None:
+        if self._group is None or self._pictures is None:
+            return None
+        missing = [None] * len(chunk.numbers)
+        return plain(chunk.columns[self._group]).to_pylist() if self._group in chunk.columns else missing
+
+    def _own_name(self, content: _Found, part: _Part, groups: list[Any] | None) -> str | None:
+        """The id of an item that has none: its content's hash; of a picture in a group its path.
+
+        None where the picture is in the group already.
+        """
+        if groups is None:
+            return content[0]
+        group = groups[part.place]
+        name = content[1].removeprefix("file:") if content[1].startswith("file:") else content[0]
+        others = self._groups_of.setdefault(name, set())
+        if group in others:
+            return None
+        others.add(group)
+        return name if len(others) == 1 else f"{name}#{group}"
+
+    def _parts(self, chunk: Chunk) -> list[_Part]:
         missing = [None] * len(chunk.numbers)
         values = [
             chunk.columns[name].to_pylist() if name in chunk.columns else missing for name in self._columns.content
         ]
         if self._pictures is not None:
             return self._images(self._pictures, values[0], chunk)
-        found: list[_Found | ItemError] = []
-        for locator, row in zip(chunk.locators, zip(*values, strict=True), strict=True):
+        found = []
+        for place, (locator, row) in enumerate(zip(chunk.locators, zip(*values, strict=True), strict=True)):
             text = self._columns.compose(row)
             if text is None:
-                found.append(ItemError("read", "null_text", "the row holds no text."))
+                found.append(_Part(place, None, ItemError("read", "null_text", "the row holds no text.")))
             else:
-                found.append((hashing.of_text(text), locator, *self._marks))
+                size = len(text.encode("utf-8", "surrogatepass"))
+                found.append(_Part(place, None, (hashing.of_text(text), locator, size, *self._marks)))
         return found
 
-    def _images(self, pictures: Pictures, values: Sequence[object], chunk: Chunk) -> list[_Found | ItemError]:
-        found: list[Any] = []
+    def _images(self, pictures: Pictures, values: Sequence[object], chunk: Chunk) -> list[_Part]:
+        found: list[_Part] = []
         new: dict[int, bytes] = {}
-        for locator, value in zip(chunk.locators, values, strict=True):
-            content = pictures.content(value)
-            if content is not None:
-                found.append((hashing.of_bytes(content), locator, *self._marks))
-                continue
-            try:
-                located = pictures.locate(value)
-                if located is None:
-                    raise ItemError("read", "null_image", "the row holds no picture and no path.")
-                path = pictures.path(located)
-                stats = os.stat(path)
-            except ItemError as error:
-                found.append(error)
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                found.append(ItemError("read", "unreadable", f"{value!r:.200} cannot be read: {reason}."))
+        for place, (locator, value) in enumerate(zip(chunk.locators, values, strict=True)):
+            several = pictures.several(value)
+            if several is None:
+                cells: list[tuple[int | None, object, str]] = [(None, value, locator)]
             else:
-                marks = (stats.st_size, stats.st_mtime_ns, files.signed(stats.st_ino))
-                digest = self._known.get((f"file:{located}", *marks))
-                if digest is None:
+                self._check_named()
+                cells = [(number, one, f"{locator}#{number}") for number, one in enumerate(several or [None])]
+            for number, cell, where in cells:
+                content, path = self._image(pictures, cell, where)
+                if path is not None:
                     new[len(found)] = path
-                found.append((digest, f"file:{located}", *marks))
+                found.append(_Part(place, number, content))
         for place, result in zip(new, files.hash_files(list(new.values())), strict=True):
+            part = found[place]
             if isinstance(result, ItemError):
-                found[place] = result
-            else:
-                found[place] = (result.sha256, found[place][1], result.size, result.mtime_ns, result.inode)
+                part.content = result
+            elif not isinstance(part.content, ItemError):
+                part.content = (result.sha256, part.content[1], result.size, result.mtime_ns, result.inode)
         return found
+
+    def _image(self, pictures: Pictures, value: object, locator: str) -> tuple[_Found | ItemError, bytes | None]:
+        """A picture, and the path of the file that must be hashed for it."""
+        content = pictures.content(value)
+        if content is not None:
+            return (hashing.of_bytes(content), locator, len(content), *self._marks), None
+        try:
+            located = pictures.locate(value)
+            if located is None:
+                return ItemError("read", "null_image", "the row holds no picture and no path."), None
+            self.paths = True
+            path = pictures.path(located)
+            stats = os.stat(path)
+        except ItemError as error:
+            return error, None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return ItemError("read", "unreadable", f"{value!r:.200} cannot be read: {reason}."), None
+        marks = (stats.st_size, stats.st_mtime_ns, files.signed(stats.st_ino))
+        digest = self._known.get((f"file:{located}", *marks))
+        return (digest or "", f"file:{located}", *marks), path if digest is None else None
+
+    def _check_named(self) -> None:
+        self._several = True
+        if self._columns.id is None and self._group is None:
+            raise SettingsError(
+                f"the column '{self._columns.content[0]}' holds several pictures a row, which need a name.",
+                hint="Name the rows' ids with --id-column, or what the pictures belong to with --group-column.",
+            )
 
     def _refuse(self, item_id: str | None, number: int, error: ItemError) -> None:
         message = f"row {number + 1}: {error.message}"

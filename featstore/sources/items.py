@@ -44,6 +44,7 @@ def no_progress(_stage: str, _done: int, _total: int | None) -> None:
 class SourceOptions:
     """How items are made of files or rows; every field is the command line's flag of that name."""
 
+    source_root: str | None = None
     label_from: Literal["folder"] | None = None
     text_columns: tuple[str, ...] = ()
     text_template: str | None = None
@@ -93,11 +94,11 @@ class Source(Protocol):
 
     @property
     def uri(self) -> str:
-        """Absolute path."""
+        """Absolute path; a range of tars as it was written; of a list ``list:`` and its root."""
 
     @property
     def kind(self) -> str:
-        """``folder``, ``csv``, ``jsonl``, ``parquet`` or ``arrow``."""
+        """``folder``, ``list``, ``tar``, ``csv``, ``jsonl``, ``parquet`` or ``arrow``."""
 
     @property
     def modality(self) -> Modality:

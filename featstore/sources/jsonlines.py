@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featstore.sources.lines import CHUNK_BYTES, CHUNK_ROWS, Lines, LineTable, append
 from featstore.sources.rows import BadRow, Chunk
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from featstore.sources.values import from_json
 
 __all__ = ["JsonLines"]
 
@@ -46,7 +44,7 @@ class JsonLines(LineTable):
 
     def _filled(self, chunk: Chunk, objects: list[dict[str, Any]], skip: Sequence[str]) -> Chunk:
         names = dict.fromkeys(name for found in objects for name in found)
-        chunk.columns = {name: _array([found.get(name) for found in objects]) for name in names if name not in skip}
+        chunk.columns = {name: from_json([found.get(name) for found in objects]) for name in names if name not in skip}
         return chunk
 
     def _parse(self, text: str, columns: Sequence[str]) -> list[object]:
@@ -54,7 +52,7 @@ class JsonLines(LineTable):
         if isinstance(found, BadRow):
             raise ValueError(found.message)
         # The way through Arrow that the scan took, so that the same value comes out.
-        return [_array([found.get(name)])[0].as_py() for name in columns]
+        return [from_json([found.get(name)])[0].as_py() for name in columns]
 
 
 def _object(line: str, number: int) -> dict[str, Any] | BadRow:
@@ -70,14 +68,3 @@ def _object(line: str, number: int) -> dict[str, Any] | BadRow:
         except UnicodeEncodeError:
             return BadRow(number, "lone_surrogate", "a string holds half of a surrogate pair.")
     return found
-
-
-def _array(values: list[Any]) -> pa.Array[Any]:
-    import pyarrow as pa
-
-    plain = [json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value for value in values]
-    try:
-        found: pa.Array[Any] = pa.array(plain)
-        return found
-    except (pa.ArrowException, OverflowError):
-        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in plain], pa.string())

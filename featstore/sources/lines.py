@@ -106,14 +106,6 @@ class LineTable:
     def chunks(self, skip: Sequence[str]) -> Iterator[Chunk]:
         raise NotImplementedError
 
-    def all_of(self, last_locator: str, rows: int) -> bool:
-        number, offset, length = (int(part) for part in last_locator.split(":"))
-        if number != rows - 1:
-            return False
-        with open(self._path, "rb") as file:
-            file.seek(offset + length)
-            return not file.read(_BLOCK).strip()
-
     def fetch(self, locator: str, columns: Sequence[str]) -> list[object]:
         _, offset, length = (int(part) for part in locator.split(":"))
         if length > CONTENT_LIMIT:

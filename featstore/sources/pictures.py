@@ -1,13 +1,14 @@
-"""Pictures that a table's rows hold, as bytes, or name, as paths beside the table."""
+"""Pictures that a table's rows hold, as bytes, or name, as paths."""
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featstore.errors import ItemError
 from featstore.sources import files
+from featstore.sources.roots import Root
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,15 +17,30 @@ __all__ = ["Pictures"]
 
 
 class Pictures:
-    """Finds a row's picture; paths are relative to ``folder`` and never lead out of it.
+    """Finds a row's pictures; paths are relative to the root and never lead out of it.
 
     Args:
-        folder: Where the table lies.
+        root: The folder where the table lies, or ``--source-root``.
+        called: What messages call it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = os.fsencode(folder)
-        self._real = os.path.join(os.path.realpath(self._folder), b"")
+    def __init__(self, root: Path, called: str) -> None:
+        self._root = Root(root)
+        self._called = called
+
+    @staticmethod
+    def several(value: object) -> list[object] | None:
+        """The pictures in a cell that holds a list of them, or JSON text of a list of paths; else None."""
+        if isinstance(value, list):
+            return value
+        if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+            try:
+                found = json.loads(value)
+            except (ValueError, RecursionError):
+                return None  # a file may be called so
+            if isinstance(found, list) and all(isinstance(one, str) or one is None for one in found):
+                return found
+        return None
 
     @staticmethod
     def content(value: object) -> bytes | None:
@@ -34,22 +50,23 @@ class Pictures:
         return value if isinstance(value, bytes) else None
 
     def locate(self, value: object) -> str | None:
-        """The path in a cell that holds no bytes, or None.
+        """The path, relative to the root, in a cell that holds no bytes, or None.
 
         Raises:
-            ItemError: The path leads out of the table's folder.
+            ItemError: The path leads out of the root.
         """
         if isinstance(value, dict):
             value = value.get("path")
         if not isinstance(value, str) or not value:
             return None
-        if "\0" in value or not os.path.realpath(self.path(value)).startswith(self._real):
-            raise ItemError("scan", "outside_root", f"the path {value[:200]!r} leads out of the table's folder.")
-        return value
+        relative = self._root.relative(value.encode("utf-8", "surrogateescape"))
+        if relative is None:
+            raise ItemError("scan", "outside_root", f"the path {value[:200]!r} leads out of {self._called}.")
+        return relative.decode("utf-8", "surrogateescape")
 
     def path(self, located: str) -> bytes:
         """The absolute path of what ``locate`` gave."""
-        return os.path.join(self._folder, located.encode("utf-8", "surrogateescape"))
+        return self._root.absolute(located.encode("utf-8", "surrogateescape"))
 
     def reader(self, items: pa.Table) -> files.FileReader:
         """Reads rows whose locators are ``file:PATH``."""

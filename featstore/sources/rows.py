@@ -50,13 +50,10 @@ class Rows(Protocol):
         """Those that hold strings."""
 
     def binaries(self) -> list[str]:
-        """Those that hold bytes, or structs with bytes in them."""
+        """Those that hold bytes, or structs or lists with bytes in them."""
 
     def chunks(self, skip: Sequence[str]) -> Iterator[Chunk]:
         """All rows, a piece at a time, without the columns named in ``skip``."""
-
-    def all_of(self, last_locator: str, rows: int) -> bool:
-        """Whether ``rows`` rows, the last of them at ``last_locator``, are every row of the file."""
 
     def fetch(self, locator: str, columns: Sequence[str]) -> list[object]:
         """One row's values; safe in threads. Raises ``ValueError`` or ``OSError`` if it is not there any more."""

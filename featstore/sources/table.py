@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ItemError, SettingsError, StorageError, UsageError
 from featstore.records import Modality
-from featstore.sources import files
 from featstore.sources.columnar import Columnar
 from featstore.sources.columns import assign
 from featstore.sources.delimited import Delimited
@@ -16,6 +16,8 @@ from featstore.sources.gather import Gathered
 from featstore.sources.items import Progress, Reader, Scan, SourceOptions, no_progress
 from featstore.sources.jsonlines import JsonLines
 from featstore.sources.pictures import Pictures
+from featstore.sources.remembering import recall, remember
+from featstore.sources.roots import given_root
 from featstore.sources.rows import Rows
 from featstore.storage import Stat, Storage, hashing
 
@@ -48,8 +50,12 @@ class TableSource:
     """Rows of a table file.
 
     ``item_id`` is the id column, as a string, or else the content's hash; then rows of equal
-    content are one item, the first. A row's size, time and inode are those of the file that holds
-    its content: the table's own, or the picture's.
+    content are one item, the first. Under a group column pictures without an id column are called
+    by their path, so that two groups with equal pictures keep both. A cell with a list of pictures
+    becomes the items ``ID#0``, ``ID#1`` …, whose ``group`` is ``ID`` unless a column is named.
+
+    A row's time and inode are those of the file that holds its content: the table's own, or the
+    picture's; its size is the content's.
     """
 
     def __init__(self, path: Path, rows: Rows, modality: Modality, options: SourceOptions) -> None:
@@ -59,7 +65,7 @@ class TableSource:
         self._path = path
         self._rows = rows
         self._columns = assign(rows.names(), rows.strings(), modality, options, path.name)
-        self._pictures = Pictures(path.parent) if modality == "image" else None
+        self._pictures = _pictures(path, options) if modality == "image" else None
         for name in rows.binaries() if modality == "text" else ():
             if name in self._columns.content:
                 raise SettingsError(f"the column '{name}' of {path.name} holds bytes, not text.")
@@ -74,8 +80,9 @@ class TableSource:
     ) -> Scan:
         """Reads the table and hashes each row's content; a table whose file is unchanged is not read."""
         marks = Storage(self._path.parent).stat(self._path.name)
-        if previous is not None and not rehash and self._unchanged(previous, marks):
-            return Scan(items=previous.slice(0, limit))
+        notes = recall(previous)
+        if notes is not None and previous is not None and not rehash and notes["marks"] == _as_list(marks):
+            return Scan(items=previous.slice(0, limit), warnings=tuple(notes["warnings"]))
         dropped = [name for name in self._rows.binaries() if name not in self._columns.content]
         found = Gathered(self._columns, self._pictures, marks, None if rehash else previous)
         for chunk in self._rows.chunks(dropped):
@@ -83,27 +90,18 @@ class TableSource:
             progress("read", found.rows, None)
             if limit is not None and found.items >= limit:
                 break
-        return found.scan(
+        scan = found.scan(
             [f"the column '{name}' holds bytes and is not kept as metadata" for name in dropped],
             infer=self.kind == "csv",
         )
+        if limit is not None or scan.rejects or found.paths:
+            return scan  # a row that was refused must be refused again, and a file may change beside the table
+        notes = {"marks": _as_list(marks), "warnings": list(scan.warnings)}
+        return replace(scan, items=remember(scan.items, notes))
 
     def reader(self, items: pa.Table) -> Reader:
         """Opens the contents of some rows."""
         return _RowReader(self._rows, self._columns.content, self._columns.compose, self._pictures, items)
-
-    def _unchanged(self, previous: pa.Table, marks: Stat) -> bool:
-        """Whether every row of the file is in ``previous``: one that was refused must be refused again."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if previous.num_rows == 0:
-            return False
-        for name, value in (("size", marks.size), ("mtime_ns", marks.mtime_ns), ("inode", marks.inode)):
-            if not pc.all(pc.equal(previous[name], pa.scalar(files.signed(value), pa.int64()))).as_py():
-                return False
-        last: str = previous["locator"][-1].as_py()
-        return not last.startswith("file:") and self._rows.all_of(last, previous.num_rows)
 
 
 class _RowReader:
@@ -131,14 +129,27 @@ class _RowReader:
         if self._files is not None and locator.startswith("file:"):
             return self._files.read(row)
         try:
+            locator, several, number = locator.partition("#")
             values = self._rows.fetch(locator, self._columns)
-        except (ValueError, OSError, StopIteration, UsageError, ArithmeticError) as error:
+            if several:
+                values = [(Pictures.several(values[0]) or [])[int(number)]]
+        except (ValueError, IndexError, OSError, StopIteration, UsageError, ArithmeticError) as error:
             raise ItemError("read", "changed_during_run", f"the table's row cannot be found again: {error}.") from error
         content: Any = self._compose(values) if self._text else Pictures.content(values[0])
         digest = hashing.of_text(content) if isinstance(content, str) else hashing.of_bytes(content or b"")
         if content is None or digest != self._hashes[row]:
             raise ItemError("read", "changed_during_run", "the row's content changed after it was listed.")
         return content  # type: ignore[no-any-return]
+
+
+def _pictures(path: Path, options: SourceOptions) -> Pictures:
+    if options.source_root is None:
+        return Pictures(path.parent, "the table's folder")
+    return Pictures(given_root(options.source_root), f"--source-root {options.source_root}")
+
+
+def _as_list(marks: Stat) -> list[int]:
+    return [marks.size, marks.mtime_ns, marks.inode]
 
 
 def _rows(path: Path) -> Rows:

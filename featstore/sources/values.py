@@ -12,7 +12,7 @@ from featstore.errors import ItemError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["joined", "moment", "plain", "typed"]
+__all__ = ["from_json", "joined", "moment", "plain", "typed"]
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -36,6 +36,18 @@ def typed(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
             lowered: Any = pc.utf8_lower(column) if kind == pa.bool_() else column
             return lowered.cast(kind)  # type: ignore[no-any-return]
     return column
+
+
+def from_json(values: list[Any]) -> pa.Array[Any]:
+    """A column of decoded JSON values: nested ones as JSON text, all as text where their types differ."""
+    import pyarrow as pa
+
+    plain = [json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value for value in values]
+    try:
+        found: pa.Array[Any] = pa.array(plain)
+        return found
+    except (pa.ArrowException, OverflowError):
+        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in plain], pa.string())
 
 
 def moment(value: object, name: str) -> datetime | ItemError | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from featstore.records import Reject
 
-__all__ = ["Listing", "escape", "list_folder", "unescape"]
+__all__ = ["Listing", "beginnings", "escape", "list_folder", "unescape"]
 
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
 
@@ -29,6 +29,7 @@ class Listing:
     rejects: list[Reject] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     unreachable: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def escape(path: bytes) -> str:
@@ -45,6 +46,11 @@ def unescape(item_id: str) -> bytes:
         return item_id.encode()
     parts = item_id[2:].encode().decode("latin-1")
     return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else "\\", parts).encode("latin-1")
+
+
+def beginnings(folder: bytes) -> list[str]:
+    """What the ids of all paths that begin with ``folder`` begin with."""
+    return sorted({escape(folder), _escaped(folder)})
 
 
 def list_folder(root: bytes, suffixes: frozenset[bytes]) -> Listing:
@@ -75,7 +81,7 @@ def list_folder(root: bytes, suffixes: frozenset[bytes]) -> Listing:
             found.rejects.append(
                 Reject(item_id=name, content_sha256=None, stage="scan", code="unreadable_folder", message=message)
             )
-            found.unreachable += sorted({escape(folder), _escaped(folder)})
+            found.unreachable += beginnings(folder)
     files.sort(key=lambda file: file[0])
     found.paths = [path for path, _ in files]
     found.stats = [stats for _, stats in files]

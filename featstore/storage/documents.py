@@ -5,11 +5,12 @@ Each document carries ``document_sha256``, the digest of everything else in it, 
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from featstore.errors import IntegrityError
+from featstore.errors import IntegrityError, UsageError
 from featstore.records import FORMAT_VERSION
 from featstore.storage import hashing
 from featstore.storage.tree import Storage
@@ -17,7 +18,7 @@ from featstore.storage.tree import Storage
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["find", "read", "to_json", "write"]
+__all__ = ["declared", "find", "parse", "read", "render", "to_json", "write"]
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -34,9 +35,14 @@ def write(storage: Storage, path: str, record: DataclassInstance, *, create: boo
         ConflictError: ``create`` was asked for and the document is there.
         StorageError: The disk refused.
     """
+    storage.write(path, render(record), create=create)
+
+
+def render(record: DataclassInstance) -> bytes:
+    """A record as the bytes of a document, its digest inside."""
     body = to_json(record)
     body["document_sha256"] = hashing.of_json(body)
-    storage.write(path, _render(body), create=create)
+    return _render(body)
 
 
 def read(storage: Storage, path: str, kind: type[Record]) -> Record:
@@ -46,10 +52,17 @@ def read(storage: Storage, path: str, kind: type[Record]) -> Record:
         NotFoundError: There is no such document.
         IntegrityError: It was changed, cut short, or written by a newer featstore.
     """
+    return parse(storage.read(path), kind, where=str(storage.local(path)))
+
+
+def parse(content: bytes, kind: type[Record], *, where: str) -> Record:
+    """Like ``read``, of a document's bytes; ``where`` is what messages call it.
+
+    Raises:
+        IntegrityError: It was changed, cut short, or written by a newer featstore.
+    """
     from pydantic import TypeAdapter, ValidationError
 
-    where = storage.local(path)
-    content = storage.read(path)
     try:
         body = json.loads(content.decode("utf-8", "surrogatepass"))
     except ValueError as error:
@@ -72,6 +85,52 @@ def read(storage: Storage, path: str, kind: type[Record]) -> Record:
         return TypeAdapter(kind).validate_python(body)
     except ValidationError as error:
         raise IntegrityError(f"{where} does not hold a {kind.__name__}: {error}.") from error
+
+
+def declared(content: bytes, kind: type[Record], *, where: str) -> Record:
+    """Reads a record that a person wrote: JSON without a digest, every key known.
+
+    Args:
+        content: The JSON, UTF-8.
+        kind: The record's class; its ``__pydantic_config__`` forbids other keys.
+        where: What messages call it.
+
+    Raises:
+        UsageError: It is no JSON or lacks, misspells or mistypes a key; all problems are listed.
+        IntegrityError: It was written for a newer featstore.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        body = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}.") from error
+    version = body.get("format_version", FORMAT_VERSION) if isinstance(body, dict) else FORMAT_VERSION
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise IntegrityError(
+            f"{where} has format {version}; this featstore reads up to {FORMAT_VERSION}.",
+            hint="Upgrade featstore: pip install --upgrade featstore",
+        )
+    try:
+        return TypeAdapter(kind).validate_python(body)
+    except ValidationError as error:
+        keys = _keys(TypeAdapter(kind).json_schema())
+        found = [_problem([str(part) for part in e["loc"]], e["type"], e["msg"], keys) for e in error.errors()]
+        raise UsageError(f"{where}: {'; '.join(dict.fromkeys(found))}.", context={"problems": found}) from error
+
+
+def _keys(schema: dict[str, Any]) -> set[str]:
+    """Every key that a schema knows, at any depth."""
+    parts = (schema, *schema.get("$defs", {}).values())
+    return {key for part in parts for key in part.get("properties", {})}
+
+
+def _problem(location: list[str], kind: str, message: str, keys: set[str]) -> str:
+    where = ".".join(location) or "the document"
+    if kind == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(location[-1], keys, n=1)
+        return f"unknown key '{where}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    return f"'{where}' is missing" if kind == "missing_argument" else f"'{where}': {message[:1].lower()}{message[1:]}"
 
 
 def find(storage: Storage, path: str, kind: type[Record]) -> Record | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from featstore.tables.entries import LiveFile
 from featstore.tables.footer import DataFile, damaged, opening
 from featstore.tables.log import DeltaLog
 from featstore.tables.parts import PartFile
-from featstore.tables.vectors import fill, gather
+from featstore.tables.vectors import THREADS, fill, gather
 from featstore.tables.writer import writing
 
 __all__ = ["Reader", "duplicates", "read_part"]
@@ -68,9 +68,9 @@ class Reader:
 
     def matrix(self, *, verify: bool) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """As ``FeatureTable.matrix``."""
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             ids = pool.submit(self.ids)
-            vectors = self.load(self.files, verify=verify)
+            vectors = self.load(self.files, verify=verify, pool=pool)
             return ids.result(), vectors
 
     def ids(self) -> NDArray[np.object_]:
@@ -79,19 +79,23 @@ class Reader:
         Raises:
             IntegrityError: One occurs twice or is null.
         """
-        column = self._ids()
+        column, marks = self._ids()
         if column.null_count:
             raise IntegrityError(f"{column.null_count} rows of {self._where()} have no item_id.")
-        if _distinct(column) != len(column):
+        # Once looked at, the same files cannot come to hold an id twice.
+        known = checked.distinct(self.layout, self.log.folder) == marks
+        if not known and _distinct(column) != len(column):
             twice = duplicates(column)
             raise IntegrityError(
                 f"{len(twice)} item_ids occur more than once in {self._where()}, the first is {twice[0]!r}.",
                 hint="Another program has written to the table; open an earlier version and extract again.",
             )
+        if not known:
+            checked.remember(self.layout, {}, distinct=(self.log.folder, marks))
         ids: NDArray[np.object_] = column.to_numpy().astype(object, copy=False)
         return ids
 
-    def load(self, files: Sequence[LiveFile], *, verify: bool) -> NDArray[np.float32]:
+    def load(self, files: Sequence[LiveFile], *, verify: bool, pool: Executor | None = None) -> NDArray[np.float32]:
         """The vectors of some files, in their order; new or changed files are verified and remembered."""
         known = {} if verify else checked.recall(self.layout)
         out = np.empty((sum(live.rows for live in files), self.dim), np.float32)
@@ -106,7 +110,7 @@ class Reader:
                     passed[path] = file.stat
                 jobs.append((file, start, new))
                 start += live.rows
-            fill(out, jobs)
+            fill(out, jobs, pool)
         checked.remember(self.layout, passed)
         return out
 
@@ -131,6 +135,26 @@ class Reader:
                     continue
             out[places] = self.load([live], verify=False)[wanted]
         return out
+
+    def groups(
+        self, names: Sequence[str], keep: Mapping[str, NDArray[np.bool_]] | None
+    ) -> Iterator[tuple[pa.Table, NDArray[np.float32]]]:
+        """As ``FeatureTable.stream``."""
+        for live in self.files:
+            kept = np.ones(live.rows, np.bool_) if keep is None else keep.get(live.path)
+            if kept is None or not kept.any():
+                continue
+            with self.opening(live) as file:
+                for group, chunk in enumerate(file.chunks):
+                    wanted = kept[chunk.first_row : chunk.first_row + chunk.rows]
+                    if not wanted.any():
+                        continue
+                    rows = _read_rows(file, list(names), self.schema, group=group)
+                    vectors = np.empty((chunk.rows, self.dim), np.float32)
+                    fill(vectors, [(file.only(group), 0, True)])
+                    if not wanted.all():
+                        rows, vectors = rows.filter(pa.array(wanted)), vectors[wanted]
+                    yield rows, vectors
 
     def rewrite(
         self, name: str, drop: NDArray[np.int64], path: str, *, schema: pa.Schema | None = None
@@ -192,12 +216,14 @@ class Reader:
                 return live
         raise NotFoundError(f"this version of {self._where()} has no file {name}.")
 
-    def _ids(self) -> pa.ChunkedArray[Any]:
-        chunks = []
+    def _ids(self) -> tuple[pa.ChunkedArray[Any], str]:
+        """The column, and what the files were that it came from."""
+        chunks, marks = [], []
         for live in self.files:
             with self.opening(live) as file:
                 chunks += _read_rows(file, ["item_id"], self.schema)["item_id"].chunks
-        return pa.chunked_array(chunks, pa.string())
+                marks.append([live.path, file.stat.size, file.stat.mtime_ns, file.stat.inode])
+        return pa.chunked_array(chunks, pa.string()), hashing.of_json(marks)
 
     def _path(self, name: str) -> str:
         return f"{self.log.folder}/{name}"

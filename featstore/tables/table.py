@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,24 @@ class FeatureTable:
             IntegrityError: A file is missing or damaged.
         """
         return self._reader().vectors(files, rows)
+
+    def stream(
+        self, names: Sequence[str], keep: Mapping[str, NDArray[np.bool_]] | None = None
+    ) -> Iterator[tuple[pa.Table, NDArray[np.float32]]]:
+        """Reads the table one row group at a time, every page checked; no more than one is held.
+
+        Args:
+            names: The columns beside the vectors, at least one.
+            keep: For each data file, as in ``_file`` of ``rows()``, which of its rows to read; files that are not
+                named are passed over. All rows by default.
+
+        Yields:
+            Some rows, in the order of ``rows()``, and their vectors (len(rows), dim) float32.
+
+        Raises:
+            IntegrityError: A file is missing or damaged.
+        """
+        return self._reader().groups(names, keep)
 
     def to_arrow(self) -> pa.Table:
         """Reads the whole table, vectors as lists of float32."""

@@ -7,18 +7,19 @@ another engine has rewritten (compressed, with a dictionary) are read through py
 from __future__ import annotations
 
 import os
-import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from featstore.errors import IntegrityError, StorageError
 from featstore.tables.columns import VECTOR
@@ -30,36 +31,44 @@ __all__ = ["THREADS", "fill", "gather"]
 THREADS = 2
 _FIRST_LOOK = 40 * 1024
 
+# Pages that one call reads; far below what the system takes (IOV_MAX, 1,024), with what lies between them.
+_PAGES_AT_ONCE = 64
+
 _levels = Levels()
 
 
-def fill(out: NDArray[np.float32], files: Sequence[tuple[DataFile, int, bool]]) -> None:
-    """Reads vectors into a matrix, with two threads.
+def fill(out: NDArray[np.float32], files: Sequence[tuple[DataFile, int, bool]], pool: Executor | None = None) -> None:
+    """Reads vectors into a matrix.
 
     Args:
         out: (n, dim) float32, C-contiguous; overwritten.
         files: For each file: the open file, the row of ``out`` where it begins, and whether to verify
             checksums and that all values are finite.
+        pool: Where each row group is one task; by default one of two threads.
 
     Raises:
         IntegrityError: A file is damaged, or holds a null, a vector of another length, NaN or infinity.
         StorageError: A file cannot be read.
     """
-    with ThreadPoolExecutor(THREADS) as pool:
-        jobs = []
-        for file, start, verify in files:
-            if file.ours:
-                jobs += [
-                    pool.submit(_read_chunk, file, chunk, out[start + chunk.first_row :][: chunk.rows], verify)
-                    for chunk in file.chunks
-                ]
-            else:
-                jobs.append(pool.submit(_read_foreign, file, out[start:], verify))
-        with ExitStack() as stack:
-            for job in jobs:
-                stack.callback(job.cancel)
-            for job in jobs:
-                job.result()
+    if pool is None:
+        with ThreadPoolExecutor(THREADS) as own:
+            return fill(out, files, own)
+    jobs = []
+    for file, start, verify in files:
+        if file.ours:
+            jobs += [
+                pool.submit(_read_chunk, file, chunk, out[start + chunk.first_row :][: chunk.rows], verify)
+                for chunk in file.chunks
+            ]
+        else:
+            jobs.append(pool.submit(_read_foreign, file, out[start:], verify))
+    with ExitStack() as stack:
+        # The files may be closed as soon as this returns, with whatever error: nothing may be left running then.
+        stack.callback(wait, jobs)
+        for job in jobs:
+            stack.callback(job.cancel)
+        for job in jobs:
+            job.result()
 
 
 def gather(file: DataFile, rows: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
@@ -90,7 +99,7 @@ def gather(file: DataFile, rows: NDArray[np.int64], dim: int) -> NDArray[np.floa
         while at < end:  # another writer's pages may end inside a row
             held = bisect_right(first, at) - 1
             stop = min(end, first[held + 1])
-            _read_into(file, target[at - row * dim : stop - row * dim], offset[held] + 4 * (at - first[held]))
+            _read_into(file, [(offset[held] + 4 * (at - first[held]), target[at - row * dim : stop - row * dim])])
             at = stop
     return out
 
@@ -144,31 +153,49 @@ def _more(file: DataFile, data: bytes, at: int, needed: int, end: int) -> bytes:
 
 
 def _read_chunk(file: DataFile, chunk: VectorChunk, out: NDArray[np.float32], verify: bool) -> None:
-    dim = out.shape[1]
+    pages = _walk(file, chunk, out.shape[1])
     flat = out.reshape(-1)
-    done = 0
-    for page in _walk(file, chunk, dim):
-        values = flat[done : done + page.header.values]
-        _read_into(file, values, page.offset)
-        done += page.header.values
+    starts = np.cumsum([0, *(page.header.values for page in pages)])
+    parts = [flat[start:stop] for start, stop in pairwise(starts.tolist())]
+    # What is to be checked is checked while the processor's cache still holds it; else a call reads many pages.
+    for group in _grouped(len(pages), 1 if verify else _PAGES_AT_ONCE):
+        _read_into(file, [(pages[at].offset, parts[at]) for at in group])
         if not verify:
             continue
-        if page.header.crc is None:
-            if file.ours:
-                raise damaged(file.where, f"the page before byte {page.offset:,} has no checksum")
-        elif zlib.crc32(values.data, zlib.crc32(page.levels)) != page.header.crc:
-            raise damaged(file.where, f"the page before byte {page.offset:,} does not match its checksum")
-        _check_finite(file, values)
+        for at in group:
+            page, values = pages[at], parts[at]
+            if page.header.crc is None:
+                if file.ours:
+                    raise damaged(file.where, f"the page before byte {page.offset:,} has no checksum")
+            elif zlib_ng.crc32(values.data, zlib_ng.crc32(page.levels)) != page.header.crc:
+                raise damaged(file.where, f"the page before byte {page.offset:,} does not match its checksum")
+            _check_finite(file, values)
 
 
-def _read_into(file: DataFile, values: NDArray[np.float32], offset: int) -> None:
-    view = values.data.cast("B")
+def _grouped(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(count, start + size))
+
+
+def _read_into(file: DataFile, parts: Sequence[tuple[int, NDArray[np.float32]]]) -> None:
+    """Reads stretches of a file, ascending and apart, to their places; what lies between is read and dropped."""
+    views: list[memoryview] = []
+    offset = end = parts[0][0]
+    for start, values in parts:
+        if start > end:
+            views.append(memoryview(bytearray(start - end)))
+        views.append(values.data.cast("B"))
+        end = start + values.nbytes
     try:
-        while view:
-            got = os.preadv(file.descriptor, [view], offset)
+        while views:
+            got = os.preadv(file.descriptor, views, offset)
             if not got:
                 raise damaged(file.where, f"it ends at byte {offset:,}")
-            view, offset = view[got:], offset + got
+            offset += got
+            while views and got >= len(views[0]):
+                got -= len(views.pop(0))
+            if views:
+                views[0] = views[0][got:]
     except OSError as error:
         raise StorageError(f"cannot read {file.where}: {error.strerror or error}.") from error
 

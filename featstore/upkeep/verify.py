@@ -12,7 +12,8 @@ from featstore import models
 from featstore.encode import Observer
 from featstore.errors import FeatstoreError, IntegrityError
 from featstore.extract import previews
-from featstore.extract.shard import open_encoder, source_options
+from featstore.extract.opening import source_key
+from featstore.extract.shard import open_encoder, open_items
 from featstore.records import (
     Artefact,
     Finding,
@@ -25,7 +26,6 @@ from featstore.records import (
     VerifyReport,
 )
 from featstore.settings import ExtractSettings
-from featstore.sources import open_source
 from featstore.storage import documents, frames, hashing
 from featstore.tables import RejectsTable
 
@@ -172,8 +172,11 @@ def _sample(layout: Layout, table: FeatureTable, count: int) -> tuple[list[str],
     card: ModelCard = models.load_card(layout, table.space_id)
     reading = {key: value for key, value in record.options.items() if value not in (None, [])}
     settings = ExtractSettings(source=record.uri, model=card.model, device="auto", **reading)  # type: ignore[arg-type]
-    source = open_source(record.uri, modality=card.modality, options=source_options(settings))
-    items = _evenly(_unchanged(source.scan().items, table.rows()), count)
+    source = open_items(layout, record.uri, card, settings)
+    cache, before = layout.scan_cache(table.name, source_key(source, settings)), None
+    if source.kind == "list" and layout.storage.exists(cache):
+        before = frames.read(layout.storage, cache)  # what came on standard input is known from there alone
+    items = _evenly(_unchanged(source.scan(previous=before, rehash=True).items, table.rows()), count)
     if not items.num_rows:
         return [], []
     reader = source.reader(items.drop_columns(["_file", "_row"]))

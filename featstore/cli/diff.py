@@ -1,0 +1,122 @@
+"""Panel Look: ``diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featstore.cli import console
+from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
+from featstore.cli.stores import existing
+
+if TYPE_CHECKING:
+    from featstore.records import Difference, NeighbourOverlap, TableVersion, VectorChanges
+
+__all__ = ["register"]
+
+_NEIGHBOURS = "Between two models"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(rich_help_panel=LOOK, short_help="Compare two versions of a table, or two models.")(diff)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="NAME[@MODEL][:VERSION], usually the older.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="NAME[@MODEL][:VERSION].")],
+    examples: Annotated[int, typer.Option(metavar="N", help="How many items of each kind to name.")] = 10,
+    k: Annotated[
+        int, typer.Option("--k", metavar="N", help="Neighbours of each item.", rich_help_panel=_NEIGHBOURS)
+    ] = 10,
+    queries: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Items asked for their neighbours, always the same; 0: all.", rich_help_panel=_NEIGHBOURS
+        ),
+    ] = 1000,
+    store: StorePath = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """$ featstore diff photos:0 photos
+
+    Compares two versions of a table, or a table's vectors of two models.
+
+    One model: which items came, went and changed, and how far vectors have moved.
+    Two models: how far they agree on the nearest neighbours of each item.
+    """
+    found = existing(store).diff(a, b, k=k, queries=queries, examples=examples)
+    console.emit(found) if json else _report(found)
+
+
+def _report(found: Difference) -> None:
+    console.facts((("a", _side(found.a)), ("b", _side(found.b))))
+    console.line(
+        f"{found.common:,} in both, {found.added:,} added, {found.removed:,} removed, {found.changed:,} changed, "
+        f"{found.updated:,} with other metadata"
+    )
+    if found.renamed:
+        console.line(f"{found.renamed:,} of the added have the content of a removed one: renamed")
+    for what, ids, count in (
+        ("added", found.added_ids, found.added),
+        ("removed", found.removed_ids, found.removed),
+        ("changed", found.changed_ids, found.changed),
+    ):
+        if ids:
+            console.line(f"{what}: {', '.join(map(console.plain, ids))}" + (", …" if count > len(ids) else ""))
+    if found.updated_columns:
+        console.line(
+            "other metadata: " + ", ".join(f"{console.plain(c)} {n:,}" for c, n in found.updated_columns.items())
+        )
+    if found.vectors is not None:
+        _vectors(found.vectors)
+    if found.neighbours is not None:
+        _neighbours(found.neighbours)
+    if found.note:
+        console.line(f"note: {console.plain(found.note)}")
+
+
+def _vectors(moved: VectorChanges) -> None:
+    if not moved.changed:
+        console.line("vectors: the same in both")
+        return
+    console.line(
+        f"vectors: {moved.changed:,} differ, {moved.same_content:,} of them with the same content; "
+        f"cosine {_spread(moved.cosines)}"
+    )
+    if moved.worst:
+        console.grid(
+            ("moved most", "cosine", "content"),
+            ((w.item_id, f"{w.cosine:.6f}", "changed" if w.content_changed else "the same") for w in moved.worst),
+            right=("cosine",),
+        )
+
+
+def _neighbours(agreed: NeighbourOverlap) -> None:
+    interval = "" if agreed.queries == agreed.items else f" [{agreed.low:.3f}–{agreed.high:.3f}]"
+    console.line(
+        f"neighbours: of the {agreed.k} nearest {agreed.mean:.3f}{interval} are the same in both, "
+        f"asked for {agreed.queries:,} of {agreed.items:,} items; by chance {agreed.expected:.3f}"
+    )
+    console.line(f"overlap {_spread(agreed.quantiles)}")
+    if agreed.changed_most:
+        console.grid(
+            ("changed most", "overlap", "only in a", "only in b"),
+            (
+                (q.item_id, f"{q.overlap:.2f}", ", ".join(q.only_a[:3]), ", ".join(q.only_b[:3]))
+                for q in agreed.changed_most
+            ),
+            right=("overlap",),
+        )
+
+
+def _side(side: TableVersion) -> str:
+    return f"{side.table}@{side.space_id}:{side.version}, {console.count(side.items, 'item')}"
+
+
+def _spread(quantiles: dict[str, float]) -> str:
+    names = {"0": "least", "0.05": "5 %", "0.5": "median", "0.95": "95 %", "1": "most"}
+    return ", ".join(f"{name} {quantiles[key]:.4f}" for key, name in names.items())

@@ -1,0 +1,201 @@
+"""Image folders of transformers against that library, their preprocessing, and what may be changed of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_fixtures import bert_folder, cosines, layout_at
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from vision_folders import VISION, vision_folder
+
+from featstore.errors import NotFoundError, UsageError
+from featstore.inputs.images_fit import fit
+from featstore.layout import Layout
+from featstore.models import Backbone, ModelOptions, ModelRequest, ensure, hf_images, modality_of, open_backbone
+from featstore.models.samples import pictures
+from featstore.records import ModelCard
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("vision")
+    return {kind: vision_folder(place / kind, kind) for kind in VISION}
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return layout_at(tmp_path_factory.mktemp("store"))
+
+
+def _keep(layout: Layout, folder: Path, **options: object) -> tuple[ModelCard, Backbone]:
+    card = ensure(layout, ModelRequest(model=str(folder), options=ModelOptions(**options)))  # type: ignore[arg-type]
+    return card, open_backbone(layout, card, device="cpu")
+
+
+def _pixels(card: ModelCard, batch: np.ndarray) -> torch.Tensor:
+    """The network's input made by hand, one division and one normalisation."""
+    assert card.image is not None
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (card.image.mean, card.image.std))
+    return (torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def _reference(folder: Path, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    from transformers import AutoModel
+
+    network = AutoModel.from_pretrained(str(folder)).eval()
+    with torch.inference_mode():
+        found = network(pixel_values=pixels)
+    return found.last_hidden_state, found.pooler_output
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling"),
+    [
+        ("vit", "cls"),
+        ("dinov2", "cls"),
+        ("registers", "cls"),
+        ("convnext", "pooler"),
+        ("swin", "pooler"),
+        ("siglip_image", "pooler"),
+    ],
+)
+def test_a_folder_gives_what_transformers_gives(
+    folders: dict[str, Path], layout: Layout, kind: str, pooling: str
+) -> None:
+    card, backbone = _keep(layout, folders[kind])
+    assert (card.modality, card.pooling, card.model) == ("image", pooling, f"hf:{kind}")
+    assert card.image is not None
+    batch = pictures(9, *card.image.crop, seed=5)
+    last, pooler = _reference(folders[kind], _pixels(card, batch))
+    expected = last[:, 0] if pooling == "cls" else pooler
+    assert expected is not None
+    together = np.concatenate([backbone.images(batch[:1]), backbone.images(batch[1:7]), backbone.images(batch[7:])])
+    np.testing.assert_array_equal(together, backbone.images(batch))
+    assert cosines(together, expected.flatten(1).numpy()).min() >= 0.9999
+    np.testing.assert_allclose(together, expected.flatten(1).numpy(), atol=2e-4)
+
+
+@pytest.mark.heavy
+def test_pooling_and_layers_are_those_of_the_network(folders: dict[str, Path], layout: Layout) -> None:
+    from transformers import AutoModel
+
+    folder = folders["registers"]  # a class token and three registers stand before the patches
+    own, _ = _keep(layout, folder)
+    assert own.image is not None
+    batch = pictures(4, *own.image.crop, seed=6)
+    last, _ = _reference(folder, _pixels(own, batch))
+    assert last.shape[1] == 16 + 1 + 3
+    for pooling, expected in (("mean", last[:, 4:].mean(1)), ("max", last[:, 4:].amax(1))):
+        card, backbone = _keep(layout, folder, pooling=pooling)
+        assert (card.layer, card.pooling) == ("last hidden state", pooling)
+        np.testing.assert_allclose(backbone.images(batch), expected.numpy(), atol=1e-4)
+    same, _ = _keep(layout, folder, pooling="cls")
+    assert same.space_id == own.space_id  # asking for what the model does anyway is no other space
+    card, backbone = _keep(layout, folder, layer="encoder.layer.0", pooling="mean")
+    network = AutoModel.from_pretrained(str(folder), output_hidden_states=True).eval()
+    with torch.inference_mode():
+        hidden = network(pixel_values=_pixels(own, batch)).hidden_states[1]
+    np.testing.assert_allclose(backbone.images(batch), hidden[:, 4:].mean(1).numpy(), atol=1e-4)
+    assert card.onnx.bytes < 0.8 * own.onnx.bytes  # what comes after the layer is not in the graph
+    convnext, backbone = _keep(layout, folders["convnext"], pooling="max")
+    assert convnext.image is not None
+    batch = pictures(3, *convnext.image.crop, seed=7)
+    last, _ = _reference(folders["convnext"], _pixels(convnext, batch))
+    np.testing.assert_allclose(backbone.images(batch), last.amax((2, 3)).numpy(), atol=1e-4)
+
+
+def test_a_vector_cut_short_is_the_first_values_of_length_one(folders: dict[str, Path], layout: Layout) -> None:
+    whole, backbone = _keep(layout, folders["vit"])
+    assert whole.image is not None
+    batch = pictures(3, *whole.image.crop)
+    card, short = _keep(layout, folders["vit"], dim=12)
+    assert (card.dim, card.normalize, card.space_id.startswith("vit-12d-")) == (12, True, True)
+    first = backbone.images(batch)[:, :12]
+    np.testing.assert_allclose(short.images(batch), first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-5)
+    with pytest.raises(UsageError, match=r"--dim 33: .* gives 32 values"):
+        _keep(layout, folders["vit"], dim=33)
+
+
+@pytest.mark.parametrize("kind", list(VISION))
+def test_pictures_are_prepared_as_the_folders_own_processor_prepares_them(folders: dict[str, Path], kind: str) -> None:
+    from transformers import AutoImageProcessor
+
+    how = hf_images.preprocessing(folders[kind])
+    picture = load_sample_image("china.jpg")[:400, :601]
+    ours = fit(picture, how).astype(np.float32) / 255
+    ours = (ours - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    processor = AutoImageProcessor.from_pretrained(str(folders[kind]))
+    theirs = processor(Image.fromarray(picture), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).mean() < 0.02  # a hundredth of the range: the same cut, the same filter
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9995
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "what"),
+    [
+        ("vit", {"do_resize": False}, "no resizing"),
+        ("vit", {"rescale_factor": 1.0}, "pixels times 1"),
+        ("vit", {"resample": 0}, "resampling"),
+        ("dinov2", {"size": {"longest_edge": 64}}, "size"),
+        ("dinov2", {"do_center_crop": False}, "size"),
+    ],
+)
+def test_other_ways_to_prepare_pictures_are_refused_by_name(
+    folders: dict[str, Path], kind: str, change: dict[str, object], what: str, tmp_path: Path
+) -> None:
+    shutil.copytree(folders[kind], tmp_path / "copy")
+    path = tmp_path / "copy" / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match=what):
+        hf_images.preprocessing(tmp_path / "copy")
+
+
+def test_what_does_not_fit_is_said_plainly(folders: dict[str, Path], layout: Layout, tmp_path: Path) -> None:
+    vit = folders["vit"]
+    for options, words in (
+        ({"layer": "encoder.layer.9"}, "layers.1|nearest|outermost"),
+        ({"pooling": "last"}, "takes images"),
+        ({"prompt_query": "query: "}, "--prompt-query: .* takes images"),
+        ({"layer": "embeddings.patch_embeddings", "pooling": "cls"}, "no class token"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            _keep(layout, vit, **options)
+    with pytest.raises(UsageError, match=r"no class token|a map"):
+        _keep(layout, folders["swin"], pooling="cls")
+    shutil.copytree(vit, tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").unlink()
+    with pytest.raises(NotFoundError, match="preprocessor_config"):
+        _keep(layout, tmp_path / "vit")
+    (tmp_path / "vit" / "config.json").write_text('{"model_type": "vit_mae", "image_size": 64}')
+    with pytest.raises(UsageError, match="at random"):
+        _keep(layout, tmp_path / "vit")
+    (tmp_path / "vit" / "config.json").write_text('{"model_type": "llava", "vision_config": {}, "text_config": {}}')
+    with pytest.raises(UsageError, match="llava"):
+        _keep(layout, tmp_path / "vit")
+    with pytest.raises(UsageError, match="no towers"):
+        modality_of(ModelRequest(model=f"hf:{vit}:text"))
+    assert modality_of(ModelRequest(model=str(vit))) == "image"
+    assert modality_of(ModelRequest(model=str(bert_folder(tmp_path / "bert")))) == "text"
+
+
+@pytest.mark.heavy
+def test_own_weights_for_a_folders_architecture(folders: dict[str, Path], layout: Layout, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    state = {k: v * 1.5 for k, v in load_file(folders["vit"] / "model.safetensors").items()}
+    assert any(name.startswith("vit.") for name in state)  # with a classifier, as fine-tuning leaves it
+    save_file(state, tmp_path / "mine.safetensors")
+    card = ensure(layout, ModelRequest(model=str(folders["vit"]), weights=tmp_path / "mine.safetensors"))
+    assert card.space_id.startswith("vit-custom-")
+    assert card.weights.licence == "unknown"
+    del state["vit.layernorm.bias"]
+    save_file(state, tmp_path / "less.safetensors")
+    with pytest.raises(UsageError, match=r"missing layernorm\.bias"):
+        ensure(layout, ModelRequest(model=str(folders["vit"]), weights=tmp_path / "less.safetensors"))
