@@ -283,7 +283,10 @@ class Store:
         target, file = (None if path is None else Path(path) for path in (output, bundle))
         request = _request(model, weights, options)
         if target is None and file is None:
-            raise UsageError("nothing says where to write the model.", hint="Give --output FOLDER, --bundle FILE.featstore, or both.")
+            raise UsageError(
+                "nothing says where to write the model.",
+                hint="Give --output FOLDER, --bundle FILE.featstore, or both.",
+            )
         if file is not None and file.suffix != ".featstore":
             raise UsageError(f"{file}: a bundle's name ends in .featstore.", hint=f"Write {file.stem}.featstore")
         founding.found(self.layout)
