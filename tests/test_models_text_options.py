@@ -232,3 +232,11 @@ def test_options_that_do_not_fit_say_why(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gives 32 values, and its dense layer takes 64"):
         loaded(both, pooling="mean")
     assert vectors(loaded(both)).shape[1] == 24
+
+
+def test_options_beside_the_id_of_a_space_are_refused(tmp_path: Path) -> None:
+    layout = layout_at(tmp_path / "store")
+    card, _ = keep(layout, bert_folder(tmp_path / "bert"))
+    assert ensure(layout, ModelRequest(model=card.space_id)).space_id == card.space_id
+    with pytest.raises(UsageError, match=rf"{card.space_id} is one space"):
+        ensure(layout, ModelRequest(model=card.space_id, options=ModelOptions(dim=8)))

@@ -247,3 +247,15 @@ def test_the_command_line_reads_a_list(model_store: Path, photos: Path, tmp_path
     done = extract(paths, "--name", "p", "--source-root", str(photos))
     assert done.code == 0, done.err
     assert "8 seen = 8 stored" in done.out
+
+
+def test_paths_that_begin_in_the_working_folder_and_not_in_the_root_are_explained(tmp_path, pipe, monkeypatch):
+    write(tmp_path, "photos/a.jpg", "photos/b.jpg")
+    monkeypatch.chdir(tmp_path)
+    pipe("photos/a.jpg", "photos/b.jpg")
+    with pytest.raises(UsageError, match="begin in the working folder"):
+        listed(tmp_path / "photos").scan()
+    pipe("photos/a.jpg", "photos/b.jpg")
+    assert ids(listed().scan()) == ["photos/a.jpg", "photos/b.jpg"]
+    pipe("gone.jpg")  # a file that is nowhere is a reject as ever
+    assert codes(listed(tmp_path / "photos").scan()) == {"gone.jpg": "not_found"}

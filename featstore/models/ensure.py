@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from featstore.errors import NotFoundError
+from featstore.errors import NotFoundError, UsageError
 from featstore.layout import Layout
 from featstore.models import bundle, folder, kept, own, own_card, space
 from featstore.models.catalog import ModelOptions, ModelRequest, Target, check_options, in_folder, resolve
@@ -57,9 +57,15 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
 
     Raises:
         NotFoundError: There is no such model, weights file or package.
+        UsageError: A space's id is given, which says all, and options beside it.
         IntegrityError: What the store has of the model is damaged.
     """
     if request.weights is None and kept.has(layout, request.model):
+        if request.options != ModelOptions():
+            raise UsageError(
+                f"{request.model} is one space, with its pooling, prompts and length; options would make another.",
+                hint="Name the model instead of the space, with the options that you want.",
+            )
         return kept.load_card(layout, request.model)
     target = resolve(request.model)
     if request.weights is not None and not request.weights.is_file():

@@ -110,6 +110,12 @@ class ListSource(FolderSource):
                 f"none of the {len(named):,} paths on the list lies below {os.fsdecode(self._root)}.",
                 hint=f"Say where they lie: --source-root {common}",
             )
+        if not found.paths and self._before is None and any(os.path.isfile(path) for path in named):
+            raise UsageError(
+                f"none of the {len(named):,} paths on the list is a file below {os.fsdecode(self._root)}; "
+                "they begin in the working folder.",
+                hint="Leave --source-root out, or pipe paths that begin in it.",
+            )
         if twice:
             found.warnings.append(f"{twice:,} lines of the list repeat an earlier one")
         return found
