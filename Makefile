@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 # Two workers: as many as the smallest machine that the suite is meant for has cores.
 WORKERS ?= 2
 
-.PHONY: help venv demo test test-heavy lint format schemas bench clean
+.PHONY: help venv demo test test-heavy lint format schemas bench bench-search clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint         ruff and mypy'
 	@echo 'make schemas      writes schemas/ anew'
 	@echo 'make bench        the benchmarks, an hour or more; results in benchmarks/results/'
+	@echo 'make bench-search the search benchmark beside its peers, about ten minutes'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
 venv: $(READY)
@@ -48,6 +49,16 @@ schemas: venv
 
 bench: venv
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+# The peers want other versions than featstore does: they live in an environment of their own.
+PEERS := .bench/peers
+bench-search: venv $(PEERS)/.installed
+	$(BIN)/python benchmarks/bench_search.py --peers $(PEERS)/bin/python
+
+$(PEERS)/.installed: benchmarks/search-peers.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/search-peers.txt
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featstore.storage import Storage
+from featstore.storage import Storage, hashing
 
 __all__ = ["Layout"]
 
@@ -45,6 +45,10 @@ class Layout:
         """The last scan of one of the table's sources; losing it costs a re-hash, nothing else."""
         return f"cache/{name}/scan-{source_key}.parquet"
 
+    def members(self, name: str, space_id: str, uri: str) -> str:
+        """Which of a table's items one of its sources has put there."""
+        return f"members/{name}/{space_id}/{hashing.of_json(uri)[:12]}.parquet"
+
     def checked_files(self) -> str:
         """Which data files passed their checksums, by size, mtime and inode."""
         return "cache/checked.json"
@@ -55,6 +59,26 @@ class Layout:
 
     def published(self, name: str) -> str:
         return f"published/{name}.json"
+
+    # bridges
+    def bridge(self, image_space: str, text_space: str, file: str = "") -> str:
+        """A map from an image space into a text space: its card, and its weights under a name of their content."""
+        folder = f"bridges/{image_space}/{text_space}"
+        return f"{folder}/{file}" if file else folder
+
+    # indexes
+    def indexes(self, name: str, space_id: str) -> str:
+        """The indexes of a table, each in a folder named after the version that it was made from."""
+        return f"indexes/{name}/{space_id}"
+
+    def index(self, name: str, space_id: str, version: int, file: str = "") -> str:
+        """``index.faiss``, ``ids.parquet`` and ``card.json`` of one index; without the card there is none."""
+        folder = f"{self.indexes(name, space_id)}/{version}"
+        return f"{folder}/{file}" if file else folder
+
+    def index_lock(self, name: str, space_id: str) -> str:
+        """Held while an index is made; an extract into the table may go on meanwhile."""
+        return f"locks/indexes/{name}/{space_id}.lock"
 
     # runs
     def run(self, run_id: str, file: str) -> str:

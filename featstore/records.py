@@ -12,6 +12,8 @@ from typing import Literal
 __all__ = [
     "FORMAT_VERSION",
     "Artefact",
+    "BridgeCard",
+    "BridgeResult",
     "Bundle",
     "Check",
     "CommitInfo",
@@ -19,12 +21,22 @@ __all__ = [
     "Comparison",
     "Difference",
     "DoctorReport",
+    "DuplicateGroup",
+    "DuplicateItem",
+    "DuplicateReport",
+    "EvaluatedTable",
+    "Evaluation",
     "ExportOrigin",
     "ExportResult",
     "ExtractResult",
     "Finding",
     "GcReport",
     "ImagePreprocessing",
+    "IndexCard",
+    "IndexPlan",
+    "IndexRecall",
+    "IndexRequest",
+    "IndexSummary",
     "ItemCosine",
     "Manifest",
     "Modality",
@@ -36,10 +48,15 @@ __all__ = [
     "OwnImage",
     "OwnText",
     "Parity",
+    "QueryChange",
+    "QueryDifference",
     "QueryOverlap",
+    "RankingOverlap",
     "Reading",
+    "RecallAt",
     "Reference",
     "Reject",
+    "Score",
     "SettingValue",
     "ShardReceipt",
     "SourceRecord",
@@ -77,8 +94,9 @@ class ImagePreprocessing:
     """How an RGB picture of any size becomes the network's uint8 input (height, width, 3).
 
     ``resize`` is the length of the shorter side (``resize_mode="shortest"``) or the exact
-    (height, width) (``"exact"``); then the centre ``crop`` (height, width) is taken. ``mean`` and
-    ``std`` (on the 0–1 scale) are applied inside the ONNX graph, never on the way to it.
+    (height, width) (``"exact"``); then the centre ``crop`` (height, width) is taken. Where what is cut
+    away is odd, torchvision and timm round the offset to an even number, transformers rounds it down.
+    ``mean`` and ``std`` (on the 0–1 scale) are applied inside the ONNX graph, never on the way to it.
     """
 
     resize: tuple[int, int]
@@ -87,6 +105,7 @@ class ImagePreprocessing:
     crop: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop_offset: Literal["even", "down"] = "even"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -476,7 +495,188 @@ class ExportResult:
     seconds: float
 
 
+# ── bridges ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallAt:
+    """The share of held-out queries whose one right answer is among the first ``k``.
+
+    ``low`` and ``high`` are its 95 % interval; ``chance`` is what an order without meaning would reach.
+    """
+
+    k: int
+    value: float
+    low: float
+    high: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeCard:
+    """``bridges/IMAGE_SPACE/TEXT_SPACE/card.json``: a linear map from an image space into a text space.
+
+    It is bound to both spaces by their ``space_id`` and the digests of their cards. ``pairs`` of ``table`` at
+    ``version`` were learned from; they fall into ``groups``, of which no two share a picture, a caption or nearly one.
+    ``strength`` is the ridge's penalty, or the number of dimensions that the rotation turns. The figures are of pairs
+    held out: ``queries`` of them, each searched for among ``gallery`` (the mean over the folds).
+    """
+
+    format_version: int = FORMAT_VERSION
+    image_space: str
+    image_digest: str
+    image_dim: int
+    text_space: str
+    text_digest: str
+    text_dim: int
+    table: str
+    version: int
+    pairs: int
+    groups: int
+    method: Literal["ridge", "procrustes"]
+    strength: float
+    queries: int
+    gallery: float
+    text_to_image: tuple[RecallAt, ...]
+    image_to_text: tuple[RecallAt, ...]
+    weights: Artefact
+    featstore: str
+    created_ts: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeResult:
+    """What ``bridge`` learned. ``kept`` is whether it is in the store, ``path`` the folder where it is or would be.
+
+    ``without_caption`` are items that no caption was given for, ``without_item`` captions whose item the table does
+    not have, ``refused`` captions that the text model does not take. ``sampled`` says that not all pairs were used.
+    """
+
+    card: BridgeCard
+    kept: bool
+    path: str
+    without_caption: int
+    without_item: int
+    refused: int
+    sampled: bool
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+# ── search ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRequest:
+    """What an index was asked to be; ``memory`` is in bytes, None where nothing was said."""
+
+    recall: float
+    kind: str | None
+    factory: str | None
+    memory: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRecall:
+    """How much of exact search an index finds, measured.
+
+    ``recall`` is the mean share of the ``k`` nearest by exact cosine that are among the ``k`` found, with its 95 %
+    interval, over ``queries`` that had no part in tuning; ``tuned_on`` others had. ``source`` says what they were:
+    ``items`` of the table that were not in the index yet, nor any of equal content, or ``given`` vectors such as
+    texts. ``version`` is the table's at which that was measured.
+    """
+
+    k: int
+    recall: float
+    low: float
+    high: float
+    queries: int
+    tuned_on: int
+    source: Literal["items", "given"]
+    version: int
+    queries_per_s_single: float
+    queries_per_s_batch: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexCard:
+    """``indexes/NAME/SPACE_ID/VERSION/card.json``: what an index was made from, and how well it does.
+
+    Vectors have length 1 in the index, so that its inner product is the cosine. A FAISS id is a row of the ids'
+    file, whose column ``row`` is the item's place in the table at ``version``, null once the item has left: there
+    are ``tombstones`` such ids, and with ``ordered`` none and each id is its own row. ``files`` are the version's
+    data files and their rows, in reading order. ``search`` holds ``efSearch`` or ``nprobe``, and ``rerank``, the
+    candidates for each wanted hit whose cosines are computed anew from the table.
+
+    ``action`` says what the last ``featstore index`` did and ``reason`` why. ``built_items`` counts the vectors when
+    everything was last built anew, ``build_seconds`` is what that took. ``measured`` is None where there are too few
+    items to ask. ``note`` says what the figures do not.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    space_id: str
+    version: int
+    items: int
+    dim: int
+    kind: str
+    factory: str
+    search: dict[str, int]
+    metric: Literal["cosine"] = "cosine"
+    action: Literal["built", "rebuilt", "updated", "carried", "unchanged"]
+    reason: str
+    added: int
+    removed: int
+    ordered: bool
+    tombstones: int
+    built_items: int
+    build_seconds: float
+    seconds: float
+    bytes_per_vector: float
+    request: IndexRequest
+    measured: IndexRecall | None
+    index: Artefact
+    ids: Artefact
+    files: dict[str, int]
+    versions: dict[str, str]
+    created_ts: str
+    note: str | None = None
+
+
 # ── looking and looking after ─────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexPlan:
+    """What ``index --dry-run`` would begin with; ``updated`` becomes ``rebuilt`` where recall has fallen.
+
+    ``kinds`` are those to try one after another where all is built anew, as FAISS describes them.
+    """
+
+    table: str
+    space_id: str
+    version: int
+    items: int
+    action: Literal["built", "rebuilt", "updated", "carried", "unchanged"]
+    reason: str
+    added: int
+    removed: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSummary:
+    """A table's newest index, made from its ``version``.
+
+    ``kind`` is ``damaged`` where its card cannot be read; ``recall`` is None where there were too few items to ask.
+    """
+
+    version: int
+    kind: str
+    factory: str
+    recall: float | None
+    k: int | None
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -496,6 +696,7 @@ class TableSummary:
     updated_ts: str
     columns: tuple[str, ...]
     path: str
+    index: IndexSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -627,7 +828,8 @@ class Comparison:
     ``source_items`` are all of the source, ``sampled`` those that every model was to embed, ``compared`` those that
     all of them have. ``labelled`` of these went into the probe, in ``folds`` folds (0: there was none);
     ``majority`` is the share of the most frequent class and ``rare`` counts the items of classes too small to be
-    judged. ``overlap`` is the mean share of common nearest neighbours (``neighbours`` of each item) of two spaces.
+    judged. ``overlap`` is the mean share of common nearest neighbours (``neighbours`` of each item) of two spaces,
+    ``chance`` that of two which have nothing to do with each other; both are left out where all are neighbours.
     """
 
     table: str
@@ -645,10 +847,149 @@ class Comparison:
     models: tuple[ComparedModel, ...]
     neighbours: int
     overlap: dict[str, dict[str, float]]
+    chance: float | None = None
     queries: tuple[str, ...]
     files: tuple[str, ...]
     seconds: float
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateItem:
+    """One item of a group of duplicates.
+
+    ``score`` is its cosine to the group's representative, ``exact`` whether its content is the representative's;
+    ``text`` is the beginning of a text, where one was kept.
+    """
+
+    item_id: str
+    score: float
+    exact: bool
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateGroup:
+    """A group of ``items`` with ``contents`` different contents; ``first`` has some of them, the representative first.
+
+    ``lowest`` is the least cosine of any of them to the representative.
+    """
+
+    items: int
+    contents: int
+    lowest: float
+    first: tuple[DuplicateItem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateReport:
+    """What ``dedup`` found: ``groups`` that hold ``items`` of the table, ``surplus`` of them beside one of each group.
+
+    Items of equal content belong together, and those whose cosine is at least ``threshold``, directly or through
+    others; ``rule`` says where the threshold comes from (both None where there is nothing to compare).
+    ``contents`` counts the table's different contents, ``exact_surplus`` the items beside one of each. ``chained``
+    groups hold an item that is near the representative only through others. ``largest`` names the first groups;
+    ``path`` and ``png`` are the files that were written.
+    """
+
+    table: TableVersion
+    threshold: float | None
+    rule: str | None
+    contents: int
+    groups: int
+    items: int
+    surplus: int
+    exact_surplus: int
+    chained: int
+    largest: tuple[DuplicateGroup, ...]
+    path: str | None
+    png: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A mean over queries, and its 95 % interval by the bootstrap."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedTable:
+    """One table of an ``eval``.
+
+    ``metrics`` holds, for the ways ``exact`` and ``index``, each metric's score; ``index_difference`` is index minus
+    exact on the same queries. Both are empty without judgements, as are the index's where there is none.
+    ``judged_absent`` counts the relevant judgements whose item the table does not hold: they can only be missed.
+    ``note`` is what the user should know of its index, or of its not being used.
+    """
+
+    table: TableVersion
+    metrics: dict[str, dict[str, Score]]
+    index_difference: dict[str, Score]
+    judged_absent: int
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryDifference:
+    """One query of two tables: its metric in each and the difference b - a, and what each found first."""
+
+    query: str
+    text: str
+    a: float
+    b: float
+    difference: float
+    first_a: tuple[str, ...]
+    first_b: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryChange:
+    """One query: the share of hits that both rankings have, those only in the first and those only in the second."""
+
+    query: str
+    text: str
+    overlap: float
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingOverlap:
+    """How many of the first ``k`` hits two rankings of the same queries share: of tables, or exact and index."""
+
+    between: Literal["tables", "exact and index"]
+    k: int
+    share: Score
+    changed_most: tuple[QueryChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What ``eval`` measured on ``queries`` queries.
+
+    With judgements these are the ones with at least one relevant judgement; ``unjudged`` queries have none and were
+    not asked, ``without_text`` are judged, but not among the queries. ``difference`` is b - a by metric, over the
+    same queries by exact search, and ``worst`` has the queries that lost most of ``worst_by``. ``overlap`` is of two
+    tables or, for one, of exact search and its index. ``path`` is the file with each query's figures.
+    """
+
+    a: EvaluatedTable
+    b: EvaluatedTable | None
+    queries: int
+    unjudged: int
+    without_text: int
+    judgements: int
+    k: int
+    difference: dict[str, Score]
+    worst_by: str | None
+    worst: tuple[QueryDifference, ...]
+    overlap: RankingOverlap | None
+    path: str | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,20 +21,34 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from featstore.errors import SettingsError
 from featstore.records import SettingValue
 
-__all__ = ["ENVIRONMENT_PREFIX", "ExtractSettings", "Resolved", "available_cpus", "resolve"]
+__all__ = ["ENVIRONMENT_PREFIX", "ExtractSettings", "IndexSettings", "Resolved", "available_cpus", "resolve"]
 
 ENVIRONMENT_PREFIX = "FEATSTORE_"
 
 # Variables that mean something to the whole program rather than to one command.
 _PROGRAM_VARIABLES = {"FEATSTORE_STORE"}
 
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>([kMGT]i?)?B?)", re.IGNORECASE)
+
 
 def _columns(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        raise ValueError("a size is a number of bytes, or one with kB, MB, GB, KiB, MiB or GiB")
+    unit = found["unit"].lower()
+    factor = 1024 if "i" in unit else 1000
+    return round(float(found["number"]) * factor ** " kmgt".index(unit[:1] or " "))
+
+
 Columns = Annotated[tuple[str, ...], BeforeValidator(_columns)]
 Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -84,6 +99,20 @@ class ExtractSettings:
     workers: Count | None = None
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class IndexSettings:
+    """What ``featstore index`` can be told; what is not said stays as it was said last, ``recall`` 0.95 at first.
+
+    ``memory`` is in bytes, or a text such as ``500MB`` or ``2GiB``.
+    """
+
+    recall: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    kind: Literal["flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq"] | None = None
+    factory: str | None = None
+    memory: Bytes | None = None
+    rebuild: bool = False
+
+
 Settings = TypeVar("Settings")
 
 
@@ -112,10 +141,12 @@ def resolve(
     environ = os.environ if environ is None else environ
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     problems = [_unknown(key, known) for key in given if key not in known]
+    # A variable may be meant for another command.
+    anywhere = known | {field.name for command in (ExtractSettings, IndexSettings) for field in fields(command)}
     for variable in environ:
         key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _PROGRAM_VARIABLES and key not in known:
-            problems.append(f"environment variable {variable}: {_unknown(key, known)}")
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _PROGRAM_VARIABLES and key not in anywhere:
+            problems.append(f"environment variable {variable}: {_unknown(key, anywhere)}")
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for key in known:
@@ -135,7 +166,7 @@ def resolve(
         settings = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         found = [f"{_flag(e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        raise SettingsError("; ".join(found) + ".", hint="See featstore extract --help.") from error
+        raise SettingsError("; ".join(found) + ".", hint=f"See featstore {_command(kind)} --help.") from error
     recorded = {}
     for field in fields(kind):  # type: ignore[arg-type]
         value = getattr(settings, field.name)
@@ -159,6 +190,10 @@ def available_cpus() -> int:
 def _unknown(key: str, known: set[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+def _command(kind: type) -> str:
+    return kind.__name__.removesuffix("Settings").lower()
 
 
 def _flag(location: tuple[int | str, ...]) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore import addresses
-from featstore.errors import NotFoundError, SettingsError, UsageError
+from featstore.errors import FeatstoreError, NotFoundError, SettingsError, UsageError
 from featstore.layout import Layout
 from featstore.storage import Storage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     import numpy as np
@@ -27,18 +28,25 @@ if TYPE_CHECKING:
     from featstore.extract.progress import Reporter
     from featstore.models import ModelRequest
     from featstore.records import (
+        BridgeCard,
+        BridgeResult,
         CommitInfo,
         Comparison,
         Difference,
+        DuplicateReport,
+        Evaluation,
         ExportResult,
         ExtractResult,
         GcReport,
+        IndexCard,
+        IndexPlan,
         Manifest,
         ModelCard,
         ModelExport,
         TableSummary,
         VerifyReport,
     )
+    from featstore.search import Searcher
     from featstore.tables import FeatureTable
 
 __all__ = ["DEFAULT_FOLDER", "Store", "Table", "open"]
@@ -124,14 +132,11 @@ class Store:
         *,
         dry_run: bool,
     ) -> ExtractResult:
-        from featstore import founding
         from featstore.extract import extract
         from featstore.settings import ExtractSettings, resolve
 
         given = {"source": os.fspath(source), "model": model, **settings}
         resolved, origins = resolve(ExtractSettings, given)
-        if not dry_run:
-            founding.found(self.layout)
         return extract(self.layout, resolved, origins.origins, reporter=reporter, dry_run=dry_run)
 
     def compare(
@@ -160,12 +165,113 @@ class Store:
             SettingsError: A setting is unknown, out of range, or has no place in a comparison.
             UsageError: The source or a model cannot be used as given, or the models take different kinds of items.
         """
-        from featstore import founding
         from featstore.compare import compare
 
-        founding.found(self.layout)
         folder = None if output is None else Path(output)
         return compare(self.layout, os.fspath(source), models, settings, output=folder, reporter=reporter)
+
+    def index(
+        self,
+        address: str,
+        *,
+        queries: str | os.PathLike[str] | NDArray[np.float32] | None = None,
+        reporter: Reporter | None = None,
+        **settings: object,
+    ) -> IndexCard:
+        """Makes a table's search index, or adds what is new to the one there is; ``search`` uses it by itself.
+
+        The first kind of index that finds enough of what exact search finds is kept: recall is measured on items that
+        were not in it, or on ``queries``, and never on those it was tuned on.
+
+        Args:
+            address: Which table.
+            queries: What will be asked, to tune on: vectors (q, dim), or a file of vectors or texts as ``search``
+                takes it. By default items of the table; captions, where texts can find its images.
+            reporter: Told of progress.
+            **settings: Any field of ``IndexSettings``: ``recall``, ``kind``, ``factory``, ``memory``, ``rebuild``.
+
+        Returns:
+            What was done and why, and how well the index does.
+
+        Raises:
+            NotFoundError: There is no such table, version or file.
+            UsageError: The table is empty, or what is asked for cannot be.
+            GateError: Nothing that ``kind``, ``factory`` and ``memory`` allow finds enough; nothing is changed.
+            LockedError: Another process is making an index of the table.
+        """
+        from featstore.index import build, plan
+        from featstore.search.tuning import captions, likely_queries
+        from featstore.settings import IndexSettings, resolve
+
+        resolved, _ = resolve(IndexSettings, settings)
+        features = self.table(address).features
+        said = reporter.message if reporter else lambda _: None
+        asked = None
+        if queries is None:
+            # Captions are encoded only where there is something to tune.
+            if len(features) and plan(self.layout, features, resolved).action not in ("unchanged", "carried"):
+                asked = captions(self.layout, features, progress=said)
+        else:
+            asked = likely_queries(self.layout, features, queries, progress=said)
+        return build(self.layout, features, resolved, queries=asked, reporter=reporter)
+
+    def plan_index(self, address: str, **settings: object) -> IndexPlan:
+        """What ``index`` would begin with, by reading only."""
+        from featstore.index import plan
+        from featstore.settings import IndexSettings, resolve
+
+        resolved, _ = resolve(IndexSettings, settings)
+        return plan(self.layout, self.table(address).features, resolved)
+
+    # ── change the model ────────────────────────────────────────────────────────────────────
+
+    def bridge(
+        self,
+        address: str,
+        *,
+        to: str,
+        pairs: str | os.PathLike[str],
+        device: str | None = None,
+        dry_run: bool = False,
+        reporter: Reporter | None = None,
+    ) -> BridgeResult:
+        """Learns a linear map from a table's image space into a text space, so that text finds its pictures.
+
+        It holds for every table of that image space. Ridge regression with its penalty, or a rotation, whichever
+        finds more pictures by their captions on pairs held out; pictures and captions that are nearly the same stay
+        on one side of each split. The captions are embedded as documents; the figures from text to image are of
+        captions embedded as queries.
+
+        Args:
+            address: A table of pictures.
+            to: The text model, by any name that ``extract`` takes.
+            pairs: The table's column with captions, or a CSV file with ``item_id`` and ``caption``; an item may have
+                several.
+            device: Where the captions are embedded; ``auto`` by default.
+            dry_run: Learn and measure, but keep nothing.
+            reporter: Told of progress.
+
+        Raises:
+            NotFoundError: There is no such table, model, column or file.
+            UsageError: The models take something else or need no bridge, or fewer than 50 different pairs are there.
+            GateError: What was learned finds no more than chance would; nothing is kept.
+            IntegrityError: A model or a file of the table is damaged.
+        """
+        from featstore.bridge import make
+
+        features = self.table(address).features
+        return make(self.layout, features, to, pairs, device=device, dry_run=dry_run, reporter=reporter)
+
+    def bridges(self) -> list[BridgeCard]:
+        """The cards of the store's bridges, by image space and text space.
+
+        Raises:
+            SpaceMismatchError: A bridge lies where it does not belong.
+            IntegrityError: A card is damaged.
+        """
+        from featstore.bridge import bridges
+
+        return bridges(self.layout)
 
     # ── look ────────────────────────────────────────────────────────────────────────────────
 
@@ -183,23 +289,54 @@ class Store:
         from featstore.tables import FeatureTable
 
         where = addresses.parse(address)
-        if missing_ok and where.model is not None and not FeatureTable.exists(self.layout, where.name, where.model):
-            from featstore.models import load_card
+        try:
+            name, space_id = addresses.resolve(self.layout, where)
+            return Table(self.layout, FeatureTable.open(self.layout, name, space_id, where.version))
+        except NotFoundError:
+            staged = self._without_version(where) if missing_ok and where.version is None else None
+            if staged is None:
+                raise
+            return staged
 
-            card = load_card(self.layout, where.model)
-            return Table(self.layout, FeatureTable.staging(self.layout, where.name, where.model, card.dim))
-        name, space_id = addresses.resolve(self.layout, where)
-        return Table(self.layout, FeatureTable.open(self.layout, name, space_id, where.version))
+    def _without_version(self, where: addresses.Address) -> Table | None:
+        """The table of a space that nothing was ever committed to; found by its rejects where no space is named."""
+        from featstore.models import load_card
+        from featstore.tables import FeatureTable, RejectsTable
 
-    def tables(self) -> list[Table]:
-        """Every table of the store, by name and space."""
+        known = set(self.layout.storage.folders("models"))
+        if where.model in known:
+            spaces = [where.model]
+        else:
+            refused = set(RejectsTable.read(self.layout, where.name)["space_id"].to_pylist())
+            spaces = [s for s in sorted(known & refused) if where.model is None or s.startswith(where.model)]
+        if len(spaces) != 1 or FeatureTable.exists(self.layout, where.name, spaces[0]):
+            return None
+        card = load_card(self.layout, spaces[0])
+        return Table(self.layout, FeatureTable.staging(self.layout, where.name, spaces[0], card.dim))
+
+    def tables(self, *, broken: Callable[[FeatstoreError], None] | None = None) -> list[Table]:
+        """Every table of the store, by name and space.
+
+        Args:
+            broken: Told of each table that cannot be opened; without it, the first such error is raised.
+
+        Raises:
+            IntegrityError: A table's log is damaged, or of a newer featstore.
+            SpaceMismatchError: A table lies where it does not belong.
+        """
         from featstore.tables import FeatureTable
 
         found = []
         for name in self.layout.storage.folders("features"):
-            spaces = self.layout.storage.folders(f"features/{name}")
-            made = (space for space in spaces if FeatureTable.exists(self.layout, name, space))
-            found += [Table(self.layout, FeatureTable.open(self.layout, name, space)) for space in made]
+            for space in self.layout.storage.folders(f"features/{name}"):
+                if not FeatureTable.exists(self.layout, name, space):
+                    continue
+                try:
+                    found.append(Table(self.layout, FeatureTable.open(self.layout, name, space)))
+                except FeatstoreError as error:
+                    if broken is None:
+                        raise
+                    broken(error)
         return found
 
     def runs(self, *, limit: int = 50) -> list[Manifest]:
@@ -278,7 +415,7 @@ class Store:
             GateError: The exported graph does not compute what the original does.
         """
         from featstore import founding
-        from featstore.models import ensure, write_out
+        from featstore.models import ensure, find, write_out
 
         target, file = (None if path is None else Path(path) for path in (output, bundle))
         request = _request(model, weights, options)
@@ -289,6 +426,11 @@ class Store:
             )
         if file is not None and file.suffix != ".featstore":
             raise UsageError(f"{file}: a bundle's name ends in .featstore.", hint=f"Write {file.stem}.featstore")
+        if target is not None and target.exists() and not target.is_dir():
+            raise UsageError(f"{target} is a file; a model's files go into a folder.", hint="Name another --output.")
+        if file is not None and file.is_dir():
+            raise UsageError(f"{file} is a folder; a bundle is one file.", hint="Name another --bundle.")
+        find(self.layout, request)  # a name that nobody has is told before a store is made
         founding.found(self.layout)
         card = ensure(self.layout, request, progress=reporter.message if reporter else lambda _: None)
         return write_out(self.layout, card, target, file)
@@ -314,6 +456,59 @@ class Store:
 
         return diff(
             self.layout, self.table(a).features, self.table(b).features, k=k, queries=queries, examples=examples
+        )
+
+    def eval(
+        self,
+        address: str | Sequence[str],
+        queries: str | os.PathLike[str],
+        qrels: str | os.PathLike[str] | None = None,
+        *,
+        k: int = 100,
+        group_by: str | None = None,
+        examples: int = 20,
+        output: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> Evaluation:
+        """Measures how well a table answers queries, exactly and through its index.
+
+        With judgements: nDCG@10, MRR@10 and recall with 95 % intervals, and for two tables their difference and the
+        queries that lost most. Without: how many of the first 10 hits two tables, or exact search and the index,
+        have in common.
+
+        Args:
+            address: A table, or two that answer the same queries.
+            queries: JSON lines with ``_id`` and ``text`` (BEIR), a ``.tsv`` of ids and texts, or anything else that
+                ``search`` takes as queries.
+            qrels: Judgements: tab-separated ``query item relevance`` (BEIR), or ``query 0 item relevance`` (TREC).
+            k: Where the second recall ends.
+            group_by: The column that the judgements name; by default ``item_id``, and for chunks the text they are of.
+            examples: How many queries are named.
+            output: A Parquet or CSV file for each query's figures.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, for the queries.
+            reporter: Told of progress.
+
+        Raises:
+            NotFoundError: A table, version, file or column is not there, or a table is empty.
+            UsageError: A file cannot be used, no query is judged, or there is nothing to compare.
+        """
+        from featstore.evaluate import evaluate
+
+        progress = None if reporter is None else reporter.message
+        named = [address] if isinstance(address, str) else list(address)
+        searchers = [self.table(one).searcher(device=device, progress=progress) for one in named]
+        return evaluate(
+            self.layout,
+            searchers,
+            queries,
+            qrels,
+            k=k,
+            group_by=group_by,
+            examples=examples,
+            output=output,
+            device=device,
+            reporter=reporter,
         )
 
     # ── out ─────────────────────────────────────────────────────────────────────────────────
@@ -383,6 +578,7 @@ class Table:
         self._layout = layout
         self.features = features
         self.last_run: ExtractResult | None = None
+        self._searcher: Searcher | None = None
 
     @property
     def name(self) -> str:
@@ -487,40 +683,86 @@ class Table:
         Raises:
             NotFoundError: No item has that id, or there is no column to group by.
         """
-        import difflib
+        found = self.searcher().search(id=item_id, k=k, group_by=group_by, exact=True)
+        return found.drop("query", "rank")
 
-        import numpy as np
-        import polars as pl
+    def search(
+        self,
+        *,
+        text: str | Sequence[str] | None = None,
+        image: str | os.PathLike[str] | bytes | Sequence[str | os.PathLike[str] | bytes] | None = None,
+        id: str | Sequence[str] | None = None,
+        vectors: Any = None,
+        queries: str | os.PathLike[str] | None = None,
+        k: int = 10,
+        where: str | None = None,
+        not_id: str | Sequence[str] = (),
+        min_score: float | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> pl.DataFrame:
+        """The items nearest to each query, by cosine, through the table's index where it has one.
 
-        from featstore.extract.chunk_rows import PARENT, parent_of
-        from featstore.neighbours import nearest, nearest_of_groups
+        A text or picture goes through the very model of the table's space, with its prompt for queries; a text finds
+        pictures through the text tower of a two-tower model, or through a bridge. Several queries, of several kinds,
+        may be asked at once. What was loaded for one call is kept for the next.
 
-        ids, vectors = self.matrix()
-        at = np.flatnonzero(np.asarray(ids) == item_id)
-        if not len(at):
-            raise NotFoundError(f"'{item_id}' is not in {self.name}.")
-        rows = self.features.rows()
-        if group_by is not None and (group_by not in rows.column_names or group_by in ("_file", "_row")):
-            near = difflib.get_close_matches(group_by, rows.column_names, n=1)
-            raise NotFoundError(
-                f"{self.name} has no column '{group_by}' to group by.",
-                hint=f"Did you mean '{near[0]}'?" if near else f"It has {', '.join(rows.column_names[:-2])}.",
-            )
-        if group_by is None and PARENT in rows.column_names:
-            # A source may have a column of that name too; only chunks are named after it.
-            own = rows[PARENT][int(at[0])].as_py()
-            group_by = PARENT if own is not None and own == parent_of(item_id) != item_id else None
-        if group_by in (None, "item_id"):
-            found_rows, scores = (found[0] for found in nearest(vectors[at], vectors, k + 1))
-            kept = found_rows != at[0]
-            found_rows, scores = found_rows[kept][:k], scores[kept][:k]
-        else:
-            groups = rows[group_by].to_pylist()
-            found_rows, scores = nearest_of_groups(int(at[0]), vectors, groups, k)
-        found = pl.from_arrow(rows.take(found_rows))
-        assert isinstance(found, pl.DataFrame)
-        order = ["item_id", "score", *(c for c in found.columns if c not in ("item_id", "_file", "_row"))]
-        return found.with_columns(pl.Series("score", scores)).select(order)
+        Args:
+            text: A text, or several.
+            image: A picture's file or its bytes, or several.
+            id: An item of the table, or several; it is not among its own hits.
+            vectors: (d,) or (q, d) numbers, or a ``.npy`` or Parquet file of them.
+            queries: A folder of pictures or texts, a file with a text a line, or JSON lines with ``_id`` and ``text``.
+            k: How many hits for each query, at most.
+            where: A Polars SQL expression that the hits fulfil, such as ``label = 'cat'``.
+            not_id: Items that are no hits.
+            min_score: The least cosine of a hit.
+            group_by: A column, such as ``group``: of its values only the best item is given, and none of an item's
+                own; items without a value stand for themselves. By default ``parent`` for chunks, so that a text is
+                found once; ``item_id`` gives every item.
+            exact: Compare with every vector, not through the index.
+
+        Returns:
+            A frame with ``query``, ``rank`` (from 1), ``item_id``, ``score``, ``content_sha256`` and the metadata
+            columns, in the order pictures, texts, items, vectors, queries. A query that cannot be read or
+            decoded is left out with a warning.
+
+        Raises:
+            NotFoundError: The table is empty, or a file, column or id is not there.
+            UsageError: Nothing was asked, a query or expression cannot be used, or nothing leads from a text or
+                picture to the table's vectors.
+            SpaceMismatchError: The vectors are of another space.
+            IntegrityError: The table or a model is damaged.
+        """
+        return self.searcher().search(
+            text=text,
+            image=image,
+            id=id,
+            vectors=vectors,
+            queries=queries,
+            k=k,
+            where=where,
+            not_id=not_id,
+            min_score=min_score,
+            group_by=group_by,
+            exact=exact,
+        )
+
+    def searcher(self, *, device: str | None = None, progress: Callable[[str], None] | None = None) -> Searcher:
+        """What answers ``search``, opened once and kept: for a service that searches again and again.
+
+        Args:
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, where a model has to encode the queries.
+            progress: Told where a model has to be brought into the store first.
+
+        Raises:
+            NotFoundError: The table has no version, its model is gone, or ``gc`` has removed the version.
+        """
+        from featstore.search import Searcher
+
+        if self._searcher is None or (device, progress) != (None, None):
+            self._searcher = Searcher(self._layout, self.features, device=device, progress=progress or (lambda _: None))
+        return self._searcher
 
     def export(
         self,
@@ -556,6 +798,60 @@ class Table:
 
         wanted = Selection(where=where, ids=ids, allow_missing=allow_missing, as_of=as_of, columns=columns)
         return export(self._layout, self.features, self.card, output, wanted, format=format, reporter=reporter)
+
+    def duplicates(self, *, threshold: float | None = None) -> pl.DataFrame:
+        """Every item that the table holds more than once: of equal content, or nearly equal by its vector.
+
+        Args:
+            threshold: The cosine from which two items are near. By default 1 - 0.1 × the median cosine distance to
+                the 10th nearest item.
+
+        Returns:
+            ``group`` (from 0, the largest first), ``items`` (how many it has), ``item_id``, ``content_sha256``,
+            ``representative`` (the item_id of the most central), ``score`` (the cosine to it) and ``exact``
+            (whether the content is the representative's).
+
+        Raises:
+            SettingsError: The threshold is no cosine above 0.
+        """
+        from featstore.dedup import duplicates
+
+        return duplicates(self._layout, self.features, threshold=threshold)
+
+    def dedup(
+        self,
+        *,
+        threshold: float | None = None,
+        output: str | os.PathLike[str] | None = None,
+        png: str | os.PathLike[str] | None = None,
+        examples: int = 10,
+        reporter: Reporter | None = None,
+    ) -> DuplicateReport:
+        """Counts what the table holds more than once, and names the largest groups; removes nothing.
+
+        Args:
+            threshold: As for ``duplicates``.
+            output: A Parquet or CSV file for what ``duplicates`` gives.
+            png: A contact sheet of the largest groups, for images.
+            examples: How many groups are named and drawn.
+            reporter: Told of progress.
+
+        Raises:
+            SettingsError: The threshold is no cosine above 0.
+            UsageError: A file cannot be written so, or there.
+        """
+        from featstore.dedup import dedup
+
+        return dedup(
+            self._layout,
+            self.features,
+            self.card,
+            threshold=threshold,
+            output=output,
+            png=png,
+            examples=examples,
+            reporter=reporter,
+        )
 
     def summary(self) -> TableSummary:
         """What ``ls`` and ``show`` say of it."""

@@ -84,6 +84,9 @@ def world() -> Path:
     done = run("extract", "photos", "--model", MODEL, "--json", cwd=root)
     assert done.code == 0, done.err
     (root / "first.json").write_text(done.out)
+    asked = [{"_id": f"q{at}", "image": f"photos/{at:04d}.jpg"} for at in range(4)]
+    (root / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in asked))
+    (root / "qrels.tsv").write_text("".join(f"q{at}\t{at:04d}.jpg\t1\n" for at in range(4)))
     return root
 
 
@@ -94,6 +97,12 @@ def stocked(folder: Path) -> Path:
     shutil.copy(world() / "featstore-data" / "store.json", store)
     shutil.copytree(world() / "featstore-data" / "models", store / "models")
     return folder
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the world to write into."""
+    shutil.copytree(world(), folder / "world")
+    return folder / "world"
 
 
 def schema(name: str) -> Any:

@@ -82,7 +82,7 @@ def test_the_environment_sets_what_no_flag_does() -> None:
 def test_a_bug_ends_with_1_in_two_lines_and_v_shows_where() -> None:
     program = (
         "import featstore.store as s\n"
-        "def broken(self): raise ZeroDivisionError('by zero')\n"
+        "def broken(self, **_): raise ZeroDivisionError('by zero')\n"
         "s.Store.tables = broken\n"
         "from featstore.cli import main\n"
         "main({arguments})\n"
@@ -234,3 +234,102 @@ def test_a_closed_pipe_is_quiet() -> None:
     process.stderr.close()
     assert process.wait(timeout=60) == 141
     assert err == ""
+
+
+def test_where_nothing_could_be_stored_the_rejects_are_shown_all_the_same(tmp_path: Path) -> None:
+    stocked(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for at in range(12):
+        (tmp_path / "photos" / f"bad{at}.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes([at]) * 40)
+    done = inside("extract", "photos", "--model", MODEL, "-q", cwd=tmp_path)
+    assert done.code == 3
+    told = [line.partition("featstore ")[2] for line in (done.out + done.err).splitlines() if "--rejects" in line]
+    commands = [text.partition(". ")[0].split() for text in told]
+    assert len(commands) == 2
+    for command in (*commands, ["show", "photos", "--rejects"], ["show", "photos@efficientnet_lite0", "--rejects"]):
+        shown = inside(*command, "--json", cwd=tmp_path)
+        assert shown.code == 0, shown.err
+        assert len(shown.json) == 12
+    for command in (["show", "photos"], ["show", "photos@resnet", "--rejects"], ["show", "fotos", "--rejects"]):
+        assert inside(*command, cwd=tmp_path).code == 2
+
+
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_a_first_run_of_an_empty_source_ends_with_5_and_makes_nothing(source: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.json").write_text("{}")
+    (tmp_path / "empty.csv").write_text("id,text\n")
+    given = ["empty", "--model", MODEL] if source == "folder" else ["empty.csv", "--model", "minilm"]
+    done = inside("extract", *given, cwd=tmp_path)
+    _refused(done, 5)
+    assert "the table 'empty' was not made" in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "empty.csv"}
+    stocked(tmp_path)
+    assert inside("extract", *given, "--dry-run", cwd=tmp_path).code == 5
+    assert inside("extract", "empty", "--model", MODEL, cwd=tmp_path).code == 5
+    assert inside("ls", "--json", cwd=tmp_path).json == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract", "nowhere", "--model", MODEL],
+        ["extract", "photos", "--model", "resnet51"],
+        ["extract", "photos", "--model", MODEL, "--pooling", "last"],
+        ["models", "export", "resnet51", "-o", "out"],
+        ["models", "compare", "nowhere", "--models", MODEL],
+        ["models", "compare", "photos", "--models", f"{MODEL},resnet51"],
+    ],
+)
+def test_a_mistyped_name_leaves_no_store_behind(arguments: list[str], tmp_path: Path) -> None:
+    photos(tmp_path / "photos", 1)
+    _refused(inside(*arguments, "-q", cwd=tmp_path), 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize("empty", ["", " ", "hf:", "timm:", "hf: ", ":text", "hf::image"])
+def test_an_empty_name_means_nothing_and_not_the_working_folder(empty: str, tmp_path: Path) -> None:
+    photos(tmp_path, 1)
+    for arguments in (
+        ["extract", "0000.jpg", "--model", empty],
+        ["models", "show", empty],
+        ["models", "export", empty, "-o", "out"],
+        *([["extract", empty, "--model", MODEL]] if not empty.strip() else []),
+    ):
+        done = inside(*arguments, "-q", cwd=tmp_path)
+        assert done.code == 2, (arguments, done.err)
+        assert "names no model" in done.err or "no source was named" in done.err, done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["0000.jpg"]
+
+
+def test_one_broken_table_hides_no_other(tmp_path: Path) -> None:
+    stocked(tmp_path)
+    photos(tmp_path / "photos", 2)
+    for name in ("a", "b", "c"):
+        assert inside("extract", "photos", "--model", MODEL, "--name", name, "-q", cwd=tmp_path).code == 0
+    (log,) = (tmp_path / "featstore-data" / "features" / "b").rglob("*0.json")
+    log.chmod(0o644)
+    log.write_text("{")
+    people = inside("ls", cwd=tmp_path)
+    assert people.code == 4
+    assert [line.split()[0] for line in people.out.splitlines()[1:]] == ["a", "c"]
+    lines = people.err.strip().splitlines()
+    assert "features/b/" in lines[0]
+    assert lines[-2] == "error: 1 table cannot be read."
+    machine = inside("ls", "--json", cwd=tmp_path)
+    assert (machine.code, [table["table"] for table in machine.json]) == (4, ["a", "c"])
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_before_any_work(tmp_path: Path) -> None:
+    photos(tmp_path / "photos", 2)
+    (tmp_path / "out").write_text("mine")
+    (tmp_path / "net.featstore").mkdir()
+    for arguments in (
+        ["models", "compare", "photos", "--models", MODEL, "-o", "out"],
+        ["models", "export", MODEL, "-o", "out"],
+        ["models", "export", MODEL, "--bundle", "net.featstore"],
+    ):
+        done = inside(*arguments, "-q", cwd=tmp_path)
+        _refused(done, 2)
+    assert (tmp_path / "out").read_text() == "mine"
+    assert not (tmp_path / "featstore-data").exists()

@@ -11,13 +11,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from cli_world import COMMAND, MODEL, environment, inside, photos, run, stocked, world
+from bridge_world import captioned
+from cli_world import COMMAND, MODEL, copied, environment, inside, photos, run, stocked, world
 
 from featstore.settings import ExtractSettings
 
 HELPS = [
     "", "extract", "ls", "show", "verify", "gc", "doctor", "models", "models list", "models show", "models export",
-    "models compare", "export", "diff",
+    "models compare", "export", "diff", "dedup", "eval", "search", "bridge",
+    "index",
 ]  # fmt: skip
 
 
@@ -92,11 +94,16 @@ def test_the_commands_stand_in_their_panels() -> None:
     order = [
         "Make",
         "extract",
+        "index",
         "export",
+        "Change the model",
+        "bridge",
         "Look",
         "ls",
         "show",
         "diff",
+        "eval",
+        "dedup",
         "Look after",
         "verify",
         "gc",
@@ -110,7 +117,9 @@ def test_the_commands_stand_in_their_panels() -> None:
 
 
 @pytest.mark.parametrize("command", HELPS)
-def test_each_help_begins_with_an_example_that_works(command: str, tmp_path: Path) -> None:
+def test_each_help_begins_with_an_example_that_works(
+    command: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     body = _help(command).split("Usage:", 1)[1].splitlines()[1:]
     first = next(line.strip() for line in body if line.strip())
     assert first.startswith("$ featstore "), first
@@ -122,6 +131,10 @@ def test_each_help_begins_with_an_example_that_works(command: str, tmp_path: Pat
     if arguments[0] == "extract" or arguments[:2] == ["models", "compare"]:
         where = stocked(tmp_path)
         photos(where / "photos", 2)
+    if arguments[0] == "index":
+        where = copied(tmp_path)
+    if arguments[0] == "bridge":
+        where = captioned(request.getfixturevalue("model_store"), tmp_path)
     arguments = [
         str(tmp_path / word) if word in ("lite0", "photos.parquet") else word.removesuffix(",resnet18")
         for word in arguments

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from cli_world import MODEL, SCHEMAS, inside, schema, world
+from bridge_world import captioned
+from cli_world import MODEL, SCHEMAS, copied, inside, schema, world
 
 from featstore.cli.schemas import DOCUMENTS, OUTPUTS, generate
 from featstore.cli.schemas import main as write_schemas
@@ -26,9 +27,15 @@ COMMANDS = {
     "show-paths": ["show", "photos", "--paths"],
     "verify": ["verify", "--sample", "2"],
     "gc": ["gc", "--dry-run"],
-    "doctor": ["doctor", "--no-network"],
+    "doctor": ["doctor"],
+    "index": ["index", "photos"],
+    "index-plan": ["index", "photos", "--dry-run"],
     "export": ["export", "photos", "-o", "out.npz"],
+    "bridge": ["bridge", "stamps", "--to", "minilm", "--pairs", "caption"],
     "diff": ["diff", "photos:0", "photos"],
+    "dedup": ["dedup", "photos"],
+    "eval": ["eval", "photos", "--queries", "queries.jsonl", "--qrels", "qrels.tsv"],
+    "search": ["search", "photos", "--id", "0003.jpg"],
     "models-list": ["models", "list"],
     "models-show": ["models", "show", MODEL],
     "models-export": ["models", "export", MODEL, "-o", "out"],
@@ -51,13 +58,15 @@ def test_each_schema_is_a_valid_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OUTPUTS))
-def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path) -> None:
+def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     first = json.loads((world() / "first.json").read_text())
     arguments = [
         {"RUN": first["run_id"], "out": str(tmp_path), "out.npz": str(tmp_path / "out.npz")}.get(word, word)
         for word in COMMANDS[name]
     ]
-    done = inside(*arguments, "--json", cwd=world())
+    where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
+    where = copied(tmp_path) if name == "index" else where
+    done = inside(*arguments, "--json", cwd=where)
     assert done.code == 0, done.err
     CHECK(schema(f"outputs/{name}.json")).validate(done.json)
     if isinstance(done.json, list):

@@ -18,6 +18,7 @@ from stores import copy_models, fresh, write_texts
 import featstore
 from featstore import heads
 from featstore.errors import NotFoundError, SettingsError, UsageError
+from featstore.heads import probe
 
 # A network with random weights, exported in a process of its own so that torch stays out of this one.
 _RANDOM = """
@@ -359,3 +360,29 @@ def test_overlap_is_what_a_slow_count_gives():
     corners = np.concatenate([np.tile(row, (5, 1)) for row in np.eye(4)]).astype(np.float32)
     corners += generator.normal(size=corners.shape).astype(np.float32) * 0.01
     assert sorted(at // 5 for at in farthest({"a": corners}, 4).tolist()) == [0, 1, 2, 3]
+
+
+def test_agreement_is_told_beside_chance_and_not_where_all_are_neighbours(store, world, photos, tmp_path):
+    few = store.compare(photos, [GOOD, world[1]], sample=5, name="few")
+    assert (few.neighbours, few.overlap, few.chance) == (4, {}, None)
+    arguments = ["models", "compare", str(photos), "--models", f"{GOOD},{world[1]}", "--store", str(store.path), "-q"]
+    told = inside(*arguments, "--name", "all", cwd=tmp_path)
+    assert told.code == 0, told.err
+    lines = told.out.splitlines()
+    assert any("of the 10 nearest are the same" in line for line in lines)
+    assert "90.9% would be by chance" in lines  # 10 of 11 others
+    assert "nearest are the same" not in inside(*arguments, "--name", "few", "--sample", "5", cwd=tmp_path).out
+
+
+def test_a_weak_penalty_is_fitted_to_its_end():
+    """Classes that differ in directions of little spread: only a fit that goes on finds them."""
+    from sklearn.linear_model import LogisticRegression
+
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 5, 800)
+    centres = generator.normal(size=(5, 48)) * 0.4
+    vectors = centres[labels] + generator.normal(size=(800, 48)) * np.linspace(3, 0.02, 48)
+    scale = probe._unit(vectors[:600].astype(np.float32))
+    known, others = (scale(part.astype(np.float32)) for part in (vectors[:600], vectors[600:]))
+    exact = LogisticRegression(C=1000, max_iter=10_000, tol=1e-8).fit(known, labels[:600]).predict(others)
+    assert (probe._fit(known, labels[:600], 1000.0)(others) == exact).mean() > 0.98

@@ -221,6 +221,14 @@ def test_columns_of_another_type_or_absent_are_compared_by_what_they_say(made: M
     assert found.vectors.changed == 0
 
 
+def test_a_value_that_is_no_number_equals_itself(made: Made) -> None:
+    x = _x(3)
+    items = {"a": x[0], "b": x[1], "c": x[2]}
+    a = made.commit(items, run="r1", v=[float("nan"), 1.0, None])
+    b = made.commit(items, run="r2", name="u", v=[float("nan"), 1.0, None])
+    assert made.diff(a, b).updated == 0
+
+
 def test_a_damaged_or_removed_version_is_not_compared(made: Made) -> None:
     x = _x(6)
     old = made.commit({"a": x[0], "b": x[1]}, run="r1")

@@ -333,3 +333,17 @@ def test_the_package_offers_it_without_importing_scikit_learn() -> None:
     assert done.stdout.strip() == "False\nTrue"
     with pytest.raises(AttributeError):
         _ = featstore.nothing
+
+
+@pytest.mark.parametrize("item", ["a\0b.png", "\ud800.png"])
+def test_what_cannot_be_a_path_is_named(item, model_store, tmp_path):
+    encoder = FeatstoreEncoder(model="efficientnet_lite0", store=fresh(model_store, tmp_path).path)
+    with pytest.raises(UsageError, match=r"X\[0\] is no path"):
+        encoder.fit_transform([item])
+
+
+def test_a_path_as_an_array_of_no_dimension_is_a_path(model_store, tmp_path):
+    encoder = FeatstoreEncoder(model="efficientnet_lite0", store=fresh(model_store, tmp_path).path)
+    picture = tmp_path / "one.png"
+    Image.new("RGB", (40, 30), (9, 99, 199)).save(picture)
+    assert encoder.fit_transform([np.array(str(picture))]).shape == (1, 1280)

@@ -436,7 +436,7 @@ def test_neighbours_without_chunks_are_as_they_were(model_store, tmp_path):
     assert table.neighbours("t2", group_by="group").height == 3
     with pytest.raises(NotFoundError, match="no column 'grop'") as caught:
         table.neighbours("t0", group_by="grop")
-    assert "'group'" in str(caught.value.hint)
+    assert "'group'" in str(caught.value)
 
 
 def test_the_command_line_cuts(model_store, tmp_path):

@@ -22,11 +22,14 @@ from cli_world import inside, stocked
 from cli_world import photos as make_photos
 from model_fixtures import layout_at
 from own_models import SIDE, image_card, image_model, save, text_card, text_model
+from safetensors.numpy import load
+from safetensors.numpy import save as save_arrays
 from stores import fresh, vectors
 
 import featstore
 from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, SettingsError, UsageError
 from featstore.models import ModelOptions, ModelRequest, describe, ensure, find, modality_of
+from featstore.models import bundle as bundle_module
 from featstore.records import Bundle, ModelCard
 from featstore.storage import documents, hashing
 
@@ -173,6 +176,8 @@ def _relisted(members: dict[str, bytes], **card_changes: Any) -> dict[str, bytes
     body = json.loads(members["card.json"])
     del body["document_sha256"]
     for part, name in (("onnx", "model.onnx"), ("canaries", "canaries.safetensors"), ("tokenizer", "tokenizer.json")):
+        if name not in members:
+            continue
         body[part] = {"file": name, "sha256": hashing.of_bytes(members[name]), "bytes": len(members[name])}
     body |= card_changes
     body["document_sha256"] = hashing.of_json(body)
@@ -446,3 +451,142 @@ def test_the_record_of_a_bundle_is_its_schema(whole: tuple[Path, ModelCard]) -> 
     assert [a.file for a in found.files] == sorted(a.file for a in found.files)
     assert dataclasses.asdict(found)["space_id"] == whole[1].space_id
     assert os.path.basename(whole[0]) not in content.decode()
+
+
+def test_a_bundle_that_claims_anothers_digest_poisons_no_space(whole: tuple[Path, ModelCard], tmp_path: Path) -> None:
+    """Whichever comes first, the second is not taken for it."""
+    real = save(tmp_path / "real", text_model(seed=4), text_card(name="real"))
+    genuine = ensure(layout_at(tmp_path / "genuine"), ModelRequest(model=str(real)))
+    liar = tmp_path / "liar.featstore"
+    claim = {"space_id": genuine.space_id, "digest": genuine.digest}
+    liar.write_bytes(_packed(_relisted(_members(whole[0]), **claim)))
+    for first, second in ((real, liar), (liar, real)):
+        layout = layout_at(tmp_path / f"store-{first.stem}")
+        assert ensure(layout, ModelRequest(model=str(first))).digest == genuine.digest
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="other vectors"):
+                ensure(layout, ModelRequest(model=str(second)))
+        assert find(layout, ModelRequest(model=str(second))) is None
+
+
+def test_a_bundle_of_other_bytes_is_compared_once_and_then_known(
+    whole: tuple[Path, ModelCard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    members = _members(whole[0])
+    model = onnx.load_model_from_string(members["model.onnx"])
+    model.producer_version = "another day"  # the same function
+    path = tmp_path / "again.featstore"
+    path.write_bytes(_packed(_relisted({**members, "model.onnx": model.SerializeToString()})))
+    layout = layout_at(tmp_path / "store")
+    ensure(layout, ModelRequest(model=str(whole[0])))
+    assert find(layout, ModelRequest(model=str(path))) is None
+    assert ensure(layout, ModelRequest(model=str(path))) == whole[1]
+    monkeypatch.setattr(bundle_module, "keep", lambda *_: pytest.fail("compared again"))
+    assert ensure(layout, ModelRequest(model=str(path))) == whole[1]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a small image model."""
+    folder = tmp_path_factory.mktemp("seen")
+    store = featstore.open(folder / "store")
+    store.export_model(str(save(folder, image_model(), image_card())), bundle=folder / "net.featstore")
+    return folder / "net.featstore"
+
+
+_Canaries = dict[str, np.ndarray]
+CANARIES: dict[str, Callable[[_Canaries], _Canaries]] = {
+    "no inputs": lambda c: {"vectors": c["vectors"]},
+    "no vectors": lambda c: {k: v for k, v in c.items() if k != "vectors"},
+    "none at all": lambda c: {name: array[:0] for name, array in c.items()},
+    "without a channel": lambda c: {n: a[..., 0] if n in ("pictures", "ids") else a for n, a in c.items()},
+    "fewer inputs": lambda c: {name: array if name == "vectors" else array[:5] for name, array in c.items()},
+    "ids out of range": lambda c: {name: a + 10**6 if name == "ids" else a for name, a in c.items()},
+    "no tokens": lambda c: {name: a * 0 if name in ("mask", "pictures") else a for name, a in c.items()},
+}
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("case", list(CANARIES))
+def test_canaries_that_prove_nothing_are_refused(
+    case: str, kind: str, whole: tuple[Path, ModelCard], seen: Path, tmp_path: Path
+) -> None:
+    if (case, kind) == ("ids out of range", "image"):
+        return
+    members = _members(whole[0] if kind == "text" else seen)
+    changed = CANARIES[case](dict(load(members["canaries.safetensors"])))
+    members["canaries.safetensors"] = save_arrays({k: np.ascontiguousarray(v) for k, v in changed.items()})
+    _refused(_relisted(members), tmp_path)
+
+
+CARDS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "modality": ("text", {"modality": "image"}, "prepares something else"),
+    "no text": ("text", {"text": None}, "prepares something else"),
+    "no tokenizer": ("text", {"tokenizer": None}, "texts without a tokenizer"),
+    "no room": ("text", {"text": {"max_length": 0}}, "texts of 0 tokens"),
+    "inputs": ("text", {"text": {"inputs": ["pixels"]}}, "pixels"),
+    "no size": ("image", {"image": {"resize": [0, 0]}}, "pictures of 0 x 0"),
+    "no crop": ("image", {"image": {"crop": [-1, 32]}}, "cut to -1 x 32"),
+    "no spread": ("image", {"image": {"std": [0, 1, 1]}}, "std"),
+    "no values": ("image", {"dim": 0}, "0 values"),
+}
+
+
+@pytest.mark.parametrize("case", list(CARDS))
+def test_a_card_that_contradicts_itself_is_refused(
+    case: str, whole: tuple[Path, ModelCard], seen: Path, tmp_path: Path
+) -> None:
+    kind, change, message = CARDS[case]
+    members = _members(whole[0] if kind == "text" else seen)
+    body = json.loads(members["card.json"])
+    change = {k: {**body[k], **v} if isinstance(v, dict) else v for k, v in change.items()}
+    if "tokenizer" in change:
+        members = {name: content for name, content in members.items() if name != "tokenizer.json"}
+    assert re.search(message, _refused(_relisted(members, **change), tmp_path))
+
+
+def test_a_tokenizer_that_is_none_is_refused(whole: tuple[Path, ModelCard], tmp_path: Path) -> None:
+    members = {**_members(whole[0]), "tokenizer.json": b"junk"}
+    assert "tokenizer that cannot be read" in _refused(_relisted(members), tmp_path)
+
+
+def _refused(members: dict[str, bytes], folder: Path) -> str:
+    path = folder / "net.featstore"
+    path.write_bytes(_packed(members))
+    layout = layout_at(folder / "store")
+    with pytest.raises(IntegrityError) as caught:
+        ensure(layout, ModelRequest(model=str(path)))
+    assert not layout.storage.files("models")
+    return str(caught.value)
+
+
+def test_options_are_checked_and_shown_before_a_model_is_in_a_store(tmp_path: Path) -> None:
+    from model_fixtures import bert_folder
+
+    bert_folder(tmp_path / "bert")
+    for options, dim in (
+        (["minilm"], 384), (["minilm", "--dim", "64"], 64), (["resnet50", "--dim", "9"], 9),
+        (["resnet50", "--layer", "layer3"], 0), (["vgg16", "--pooling", "mean"], 0), (["bert", "--pooling", "max"], 32),
+        (["bert", "--layer", "encoder.layer.0"], 0), (["bert", "--layer", "encoder.layer.0", "--dim", "5"], 5),
+    ):  # fmt: skip
+        shown = inside("models", "show", *options, "--json", cwd=tmp_path)
+        assert shown.code == 0, shown.err
+        assert (shown.json["card"], shown.json["entry"]["dim"]) == (None, dim), options
+    for options, message in (
+        (["minilm", "--dim", "500"], "gives 384 values"),
+        (["resnet50", "--pooling", "last"], "takes images"),
+        (["resnet50", "--prompt-query", "x"], "prompts are for texts"),
+        (["bert", "--dim", "33"], "gives 32 values"),
+    ):
+        failed = inside("models", "show", *options, cwd=tmp_path)
+        assert (failed.code, message in failed.err) == (2, True), failed.err
+
+
+def test_where_no_model_has_the_words_it_is_said_where_others_are(tmp_path: Path) -> None:
+    done = inside("models", "list", "zzzz", cwd=tmp_path)
+    assert done.code == 0
+    assert "featstore models list timm:zzzz" in done.out
+    assert "hf:ORG/NAME" in done.out
+    assert inside("models", "list", "zzzz", "--json", cwd=tmp_path).json == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,16 @@ from vision_folders import VISION, vision_folder
 from featstore.errors import NotFoundError, UsageError
 from featstore.inputs.images_fit import fit
 from featstore.layout import Layout
-from featstore.models import Backbone, ModelOptions, ModelRequest, ensure, hf_images, modality_of, open_backbone
+from featstore.models import (
+    Backbone,
+    ModelOptions,
+    ModelRequest,
+    ensure,
+    hf_images,
+    modality_of,
+    open_backbone,
+)
+from featstore.models.pooling import pooled
 from featstore.models.samples import pictures
 from featstore.records import ModelCard
 
@@ -199,3 +209,75 @@ def test_own_weights_for_a_folders_architecture(folders: dict[str, Path], layout
     save_file(state, tmp_path / "less.safetensors")
     with pytest.raises(UsageError, match=r"missing layernorm\.bias"):
         ensure(layout, ModelRequest(model=str(folders["vit"]), weights=tmp_path / "less.safetensors"))
+
+
+def _processor(name: str) -> Any:
+    import transformers
+
+    return getattr(transformers, name)()
+
+
+@pytest.mark.parametrize("maker", ["", "Pil"], ids=["torchvision", "pillow"])
+@pytest.mark.parametrize("kind", sorted(hf_images._KNOWN))
+def test_each_known_processor_cuts_the_very_same_pixels(kind: str, maker: str, tmp_path: Path) -> None:
+    if (kind, maker) == ("DINOv3ViT", "Pil"):
+        return  # there is none
+    processor = _processor(f"{kind}ImageProcessor{maker}")
+    processor.save_pretrained(tmp_path)
+    how = hf_images.preprocessing(tmp_path)
+    for picture in (load_sample_image("china.jpg")[:400, :601], load_sample_image("flower.jpg")[:427, :333]):
+        ours = fit(np.ascontiguousarray(picture), how).astype(np.float32) / 255
+        ours = (ours - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+        theirs = np.asarray(processor(Image.fromarray(picture), return_tensors="np")["pixel_values"][0])
+        assert ours.shape == theirs.transpose(1, 2, 0).shape
+        assert np.abs(ours - theirs.transpose(1, 2, 0)).mean() < 0.006  # DINOv3 never rounds to bytes; others < 0.002
+
+
+@pytest.mark.parametrize(
+    "kind", ["EfficientNet", "Levit", "PoolFormer", "Perceiver", "VideoMAE", "ImageGPT", "MobileViT"]
+)
+def test_a_processor_with_rules_of_its_own_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    _processor(f"{kind}ImageProcessorPil").save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=f"{kind}ImageProcessor.* does not know") as caught:
+        hf_images.preprocessing(tmp_path)
+    assert "ConvNext" in str(caught.value.hint)
+
+
+def test_patches_that_fill_no_square_keep_their_class_token(layout: Layout, tmp_path: Path) -> None:
+    """7 by 9 patches and the class token are 64: a square, but not that of a picture of 28 by 36."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=(28, 36),
+        patch_size=4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    folder = tmp_path / "oblong"
+    ViTModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
+    ViTImageProcessor(size={"height": 28, "width": 36}).save_pretrained(folder)
+    card, backbone = _keep(layout, folder)
+    assert card.pooling == "cls"
+    batch = pictures(3, 28, 36)
+    last, _ = _reference(folder, _pixels(card, batch))
+    np.testing.assert_allclose(backbone.images(batch), last[:, 0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prefix", "side", "kind"),
+    [
+        (64, 1, (28, 36), "cls"), (63, 1, (28, 36), None), (197, 1, (224, 224), "cls"), (196, 1, (224, 224), None),
+        (201, 5, (224, 224), "cls"), (50, 1, (448, 224), None), (33, 1, (32, 16), "cls"), (256, 0, (224, 224), None),
+    ],
+)  # fmt: skip
+def test_special_tokens_are_known_by_the_grid_of_the_patches(
+    tokens: int, prefix: int, side: tuple[int, int], kind: str | None
+) -> None:
+    def pool(wanted: str) -> str:
+        shape = (1, tokens, 8)
+        return pooled(torch.nn.Identity(), wanted, shape=shape, side=side, prefix=prefix, own="mean", what="it")[1]
+
+    if kind == "cls":
+        assert pool("cls") == "cls"
+    else:
+        with pytest.raises(UsageError, match="no class token"):
+            pool("cls")

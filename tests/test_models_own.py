@@ -16,7 +16,7 @@ import pytest
 from cli_world import inside, photos, schema
 from model_fixtures import layout_at
 from onnx import TensorProto, helper, numpy_helper
-from own_models import DIM, SIDE, image_card, image_model, save, text_card, text_model, tokenizer
+from own_models import DIM, SIDE, TOKENS, image_card, image_model, save, text_card, text_model, tokenizer
 
 import featstore
 from featstore import founding
@@ -29,6 +29,7 @@ from featstore.models import (
     describe,
     ensure,
     find,
+    fingerprint,
     modality_of,
     open_backbone,
     samples,
@@ -660,3 +661,91 @@ def test_the_card_of_a_kept_model_keeps_its_digest_when_only_words_change(tmp_pa
     second, _ = _kept(tmp_path / "two", path)
     assert second.digest == first.digest
     assert dataclasses.replace(second, weights=first.weights) != first
+
+
+def _mean_of_channels(nodes: list[Any], weights: dict[str, np.ndarray], **more: Any) -> onnx.ModelProto:
+    """The channels' means, ``p``, and what ``nodes`` make of them."""
+    given = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["b", 3, SIDE, SIDE])
+    output = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["b", 3])
+    weights = {"axes": np.int64([2, 3]), **weights}
+    initializer = [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()]
+    first = helper.make_node("ReduceMean", ["pixels", "axes"], ["p"], keepdims=0)
+    graph = helper.make_graph([first, *nodes], "own", [given], [output], initializer)
+    imports = [helper.make_opsetid("", 18), *([helper.make_opsetid("my", 1)] if more else [])]
+    return helper.make_model(graph, opset_imports=imports, ir_version=10, **more)
+
+
+def _hiding(factor: float) -> onnx.ModelProto:
+    """An inner graph with an initializer of the same name as one outside."""
+    value = helper.make_tensor_value_info("t", TensorProto.FLOAT, ["b", 3])
+    hiding = numpy_helper.from_array(np.float32([1, factor, -factor]), "c")
+    yes = helper.make_graph([helper.make_node("Mul", ["p", "c"], ["t"])], "yes", [], [value], [hiding])
+    no = helper.make_graph([helper.make_node("Neg", ["p"], ["t"])], "no", [], [value])
+    nodes = [
+        helper.make_node("If", ["condition"], ["z"], then_branch=yes, else_branch=no),
+        helper.make_node("Mul", ["z", "c"], ["features"]),
+    ]
+    return _mean_of_channels(nodes, {"condition": np.bool_(True), "c": np.float32([1, 1, 1])})
+
+
+def _overloaded(used: str) -> onnx.ModelProto:
+    functions = []
+    for overload, factors in (("one", [1, 2, 3]), ("two", [1, -2, 5])):
+        held = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(np.float32(factors)))
+        body = [held, helper.make_node("Mul", ["a", "k"], ["o"])]
+        functions.append(helper.make_function("my", "F", ["a"], ["o"], body, [helper.make_opsetid("", 18)]))
+        functions[-1].overload = overload
+    node = helper.make_node("F", ["p"], ["features"], domain="my")
+    node.overload = used
+    return _mean_of_channels([node], {}, functions=functions)
+
+
+@pytest.mark.parametrize(
+    ("make", "variants"), [(_hiding, (1.0, 7.0)), (_overloaded, ("one", "two"))], ids=["hidden", "overloaded"]
+)
+def test_values_and_functions_of_one_name_are_told_apart(
+    make: Callable[[Any], onnx.ModelProto], variants: tuple[Any, Any], tmp_path: Path
+) -> None:
+    digests, vectors = set(), []
+    for variant in variants:
+        path = save(tmp_path / str(variant), make(variant), image_card())
+        card, backbone = _kept(tmp_path / "store", path)
+        digests.add(card.digest)
+        vectors.append(backbone.images(PICTURES))
+        np.testing.assert_allclose(
+            vectors[-1], _run(path, pixels=_normalised(PICTURES).transpose(0, 3, 1, 2)), rtol=1e-4
+        )
+    assert len(digests) == 2
+    assert not np.allclose(*vectors)
+
+
+def test_a_graph_joins_a_space_only_where_it_gives_its_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = layout_at(tmp_path / "store")
+    first = ensure(layout, ModelRequest(model=str(save(tmp_path / "one", image_model(), image_card()))))
+    other = save(tmp_path / "two", image_model(seed=1), image_card())
+    monkeypatch.setattr(fingerprint, "of_graph", lambda *_, **__: first.weights.tensors_sha256)
+    with pytest.raises(IntegrityError, match=rf"net\.onnx and the store's {first.space_id} say .* other vectors"):
+        ensure(layout, ModelRequest(model=str(other)))
+    assert find(layout, ModelRequest(model=str(other))) is None
+
+
+def test_a_suffix_in_capitals_is_a_suffix(tmp_path: Path) -> None:
+    path = save(tmp_path, image_model(), image_card())
+    os.rename(path, tmp_path / "NET.ONNX")
+    os.rename(tmp_path / "net.card.json", tmp_path / "NET.card.json")
+    store = featstore.open(tmp_path / "store")
+    store.export_model(str(tmp_path / "NET.ONNX"), bundle=tmp_path / "net.featstore")
+    os.rename(tmp_path / "net.featstore", tmp_path / "NET.FEATSTORE")
+    for name in ("NET.ONNX", "NET.FEATSTORE"):
+        entry = describe(ModelRequest(model=str(tmp_path / name)))
+        assert entry is not None
+        assert entry.dim == DIM
+        assert ensure(layout_at(tmp_path / name[:5]), ModelRequest(model=str(tmp_path / name))).dim == DIM
+
+
+def test_prompts_that_leave_no_room_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, text_model(), text_card())
+    for option in ("prompt_query", "prompt_document"):
+        options = ModelOptions(**{option: "x" * TOKENS})  # a token a letter
+        with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} has {TOKENS} tokens"):
+            ensure(layout_at(tmp_path / "store"), ModelRequest(model=str(path), options=options))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +27,9 @@ from model_fixtures import (
 
 from featstore.errors import IntegrityError, NotFoundError, UsageError
 from featstore.layout import Layout
-from featstore.models import Backbone, ModelRequest, ensure, folder, modality_of
+from featstore.models import Backbone, ModelRequest, ensure, folder, modality_of, words
 from featstore.models.catalog import PACKAGES
+from featstore.models.hf_config import function_config
 from featstore.models.samples import canary_texts
 from featstore.records import ModelCard
 
@@ -223,3 +226,130 @@ def test_a_folder_whose_weights_are_incomplete_is_refused(tmp_path: Path) -> Non
     save_file(state, path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match="do not fit the model: missing"):
         ensure(layout_at(tmp_path / "store"), ModelRequest(model=str(path)))
+
+
+def test_code_of_a_tokenizers_own_is_neither_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = gpt2_folder(tmp_path / "network")
+    settings = {"tokenizer_class": "MyTok", "auto_map": {"AutoTokenizer": ["my_tok.MyTok", "my_tok.MyTok"]}}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))  # without a tokenizer of its own
+    ran = tmp_path / "ran"
+    (path / "my_tok.py").write_text(
+        f"open({str(ran)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast\n"
+        "class MyTok(PreTrainedTokenizerFast): pass\n"
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked") or "y")
+    with contextlib.suppress(UsageError):
+        words._tokenizer(folder.read(path))
+    assert not ran.exists()
+
+
+def test_a_folder_that_is_saved_anew_stays_the_same_space(tmp_path: Path) -> None:
+    """Releases of transformers differ in which of a configuration's usual values they write down."""
+    from transformers import AutoModel
+
+    path = bert_folder(tmp_path / "tiny")
+    layout = layout_at(tmp_path / "store")
+    card, _ = keep(layout, path)
+    config = json.loads((path / "config.json").read_text())
+    shutil.copytree(path, tmp_path / "saved" / "tiny")
+    AutoModel.from_pretrained(path).save_pretrained(tmp_path / "saved" / "tiny")
+    usual = ("add_cross_attention", "is_decoder", "tie_word_embeddings", "hidden_act", "layer_norm_eps")
+    for name, body in (
+        ("few", {k: v for k, v in config.items() if k not in usual}),
+        ("dropouts", config | {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.0}),
+        ("training", config | {"initializer_range": 0.1, "bos_token_id": 3, "classifier_dropout": 0.5}),
+    ):
+        shutil.copytree(path, tmp_path / name / "tiny")
+        (tmp_path / name / "tiny" / "config.json").write_text(json.dumps(body))
+    for name in ("saved", "few", "dropouts", "training"):
+        assert ensure(layout, ModelRequest(model=str(tmp_path / name / "tiny"))).space_id == card.space_id, name
+    (path / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-3}))
+    assert ensure(layout, ModelRequest(model=str(path))).space_id != card.space_id
+
+
+def test_a_packaged_model_and_its_copy_are_one_function(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    place = PACKAGES["minilm"].locate()
+    AutoModel.from_pretrained(str(place)).save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() != (place / "config.json").read_text()
+    own, copied = (function_config(AutoConfig.from_pretrained(str(p))) for p in (place, tmp_path))
+    assert own == copied
+    assert own["num_hidden_layers"] == 6
+
+
+def _sentence(path: Path, **files: object) -> None:
+    modules = [
+        {"idx": 0, "path": "", "type": "x.Transformer"},
+        {"idx": 1, "path": "1_Pooling", "type": "x.Pooling"},
+    ]
+    body: dict[str, object] = {"modules.json": modules, "1_Pooling/config.json": {"pooling_mode_mean_tokens": True}}
+    for name, content in (body | files).items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+_DENSE = [
+    {"idx": 0, "path": "", "type": "x.Transformer"},
+    {"idx": 1, "path": "1_Pooling", "type": "x.Pooling"},
+    {"idx": 2, "path": "2_Dense", "type": "x.Dense"},
+]
+DAMAGED: dict[str, tuple[dict[str, object], type[Exception], str]] = {
+    "idx": ({"modules.json": [{"idx": "a", "path": "", "type": "x.Transformer"}]}, IntegrityError, "number 'a'"),
+    "path": ({"modules.json": [{"idx": 0, "path": None, "type": "x.Transformer"}]}, IntegrityError, "path None"),
+    "text length": ({"sentence_bert_config.json": {"max_seq_length": "many"}}, IntegrityError, "'many'"),
+    "negative length": ({"sentence_bert_config.json": {"max_seq_length": -1}}, IntegrityError, "-1"),
+    "no room": ({"sentence_bert_config.json": {"max_seq_length": 2}}, UsageError, "its tokenizer adds 2"),
+    "prompts": ({"config_sentence_transformers.json": {"prompts": ["a"]}}, IntegrityError, "prompts"),
+    "pooling": ({"1_Pooling/config.json": {"pooling_mode": 5}}, IntegrityError, "damaged"),
+    "architectures": ({"config.json": {"model_type": "bert", "vocab_size": 9, "architectures": 3}}, IntegrityError,
+                      "damaged"),
+    "positions": ({"config.json": {"model_type": "bert", "max_position_embeddings": "x"}}, IntegrityError, "damaged"),
+    "dense": ({"modules.json": _DENSE, "2_Dense/config.json": {"out_features": 4}}, IntegrityError, "in_features"),
+    "dense weights": ({"modules.json": _DENSE, "2_Dense/config.json": {"in_features": 32, "out_features": 4}},
+                      NotFoundError, "2_Dense has no weights"),
+    "tokenizer": ({"tokenizer.json": {"added_tokens": [], "model": {"type": "Foo"}}}, UsageError, "tokenizer of"),
+    "limit": ({"tokenizer_config.json": {"tokenizer_class": "BertTokenizer", "model_max_length": "x"}}, UsageError,
+              "tokenizer of"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert_folder(tmp_path_factory.mktemp("bert") / "tiny")
+
+
+@pytest.mark.parametrize("case", list(DAMAGED))
+def test_a_damaged_folder_is_an_error_and_no_traceback(case: str, bert: Path, tmp_path: Path) -> None:
+    files, kind, message = DAMAGED[case]
+    path = tmp_path / "tiny"
+    shutil.copytree(bert, path)
+    _sentence(path, **files)
+    with pytest.raises(kind, match=re.escape(message)) as caught:
+        ensure(layout_at(tmp_path / "store"), ModelRequest(model=str(path)))
+    assert "--weights" not in str(caught.value)
+
+
+def test_no_more_tokens_are_taken_than_there_are_positions_for(bert: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tiny"
+    shutil.copytree(bert, path)
+    _sentence(path, **{"sentence_bert_config.json": {"max_seq_length": 4096}})
+    settings = json.loads((path / "tokenizer_config.json").read_text()) | {"model_max_length": 10**30}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    card, backbone = keep(layout_at(tmp_path / "store"), path)
+    assert card.text is not None
+    assert card.text.max_length == 64
+    ids = np.full((1, 64), 5)
+    assert np.isfinite(backbone.texts(ids, np.ones_like(ids))).all()
+    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24}))
+    assert folder.read(path).longest == 24
+
+
+def test_a_tower_that_is_not_there_is_left_out_of_the_advice(bert: Path) -> None:
+    with pytest.raises(UsageError, match="has no towers") as caught:
+        modality_of(ModelRequest(model=f"{bert}:text"))
+    assert caught.value.hint == "Leave :text out."

@@ -26,7 +26,7 @@ from featstore.models import (
     timm_names,
     timm_vision,
 )
-from featstore.models.catalog import PACKAGES
+from featstore.models.catalog import PACKAGES, resolve
 from featstore.models.samples import pictures
 from featstore.records import ModelCard
 
@@ -254,3 +254,43 @@ assert "torch" not in sys.modules and "timm" not in sys.modules
     assert resnet.parameters == 23_508_032
     assert timm_names.training_data("laion2b_ft_in12k_in1k") == "LAION-2B, then ImageNet-12k, then ImageNet-1k"
     assert modality_of(ModelRequest(model="timm:test_vit")) == "image"
+
+
+def test_a_distilled_network_averages_two_tokens_unless_it_is_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+    from timm.models.deit import VisionTransformerDistilled
+
+    name = "deit_tiny_distilled_patch16_224"
+
+    def tiny(*_: object, **__: object) -> torch.nn.Module:
+        torch.manual_seed(0)
+        network = VisionTransformerDistilled(embed_dim=16, depth=1, num_heads=2, num_classes=0, weight_init="skip")
+        for parameter in network.parameters():  # some are never set but by weights
+            torch.nn.init.normal_(parameter, std=0.1)
+        return network.eval()
+
+    monkeypatch.setattr(timm_names, "create", tiny)
+    network = tiny()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    assert timm.is_model(name)
+    pixels = torch.rand(2, 3, 224, 224)
+
+    def vectors(**options: object) -> tuple[str, torch.Tensor]:
+        request = ModelRequest(model=f"timm:{name}", weights=tmp_path / "w.pth", options=ModelOptions(**options))  # type: ignore[arg-type]
+        original = timm_vision.load(resolve(request.model), request, lambda _: None)
+        assert original.image is not None
+        given = (pixels * 255).to(torch.uint8).permute(0, 2, 3, 1)
+        with torch.inference_mode():
+            return original.pooling, original.graph(given)
+
+    mean, std = (torch.tensor(timm.get_pretrained_cfg(name).to_dict()[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    with torch.inference_mode():
+        tokens = network.forward_features(((pixels * 255).to(torch.uint8).float() / 255 - mean) / std)
+    own, both = vectors()
+    assert own == "own"
+    torch.testing.assert_close(both, tokens[:, :2].mean(1), atol=1e-4, rtol=1e-4)
+    kind, first = vectors(pooling="cls")
+    assert kind == "cls"
+    torch.testing.assert_close(first, tokens[:, 0], atol=1e-4, rtol=1e-4)

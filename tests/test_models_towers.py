@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from vision_folders import clip_folder, siglip_folder
 
 from featstore.errors import UsageError
 from featstore.layout import Layout
-from featstore.models import ModelOptions, ModelRequest, ensure, layers, modality_of, open_backbone
+from featstore.models import ModelOptions, ModelRequest, ensure, layers, modality_of, open_backbone, towers
+from featstore.models.catalog import resolve
 from featstore.models.samples import pictures
 from featstore.records import ModelCard
 
@@ -127,3 +129,22 @@ def test_a_layer_is_captured_by_its_name() -> None:
         layers.capture(network, "zzz")
     with pytest.raises(UsageError, match="never runs"):
         layers.capture(network, "unused")(x)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_towers_belong_together_by_what_they_compute_and_not_by_their_folder(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    def joint(folder: Path) -> str | None:
+        request = ModelRequest(model=f"hf:{folder}:text")
+        return towers.load(resolve(request.model), request, lambda _: None).joint_id
+
+    own = joint(folders[kind])
+    assert own is not None
+    shutil.copytree(folders[kind], tmp_path / "renamed")
+    assert joint(tmp_path / "renamed") == own
+    config = json.loads((tmp_path / "renamed" / "config.json").read_text())
+    for part in ("vision_config", "text_config"):
+        changed = {**config, part: {**config[part], "hidden_act": "relu"}}
+        (tmp_path / "renamed" / "config.json").write_text(json.dumps(changed))
+        assert joint(tmp_path / "renamed") != own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.server
+import importlib
 import json
 import os
 import shutil
@@ -20,10 +21,12 @@ import pytest
 import torch
 from model_fixtures import keep, layout_at, tiny_vision, vision_original
 from onnx import TensorProto, helper
+from stores import copy_models
 
 from featstore.errors import GateError, HubError, IntegrityError, NotFoundError, UsageError
 from featstore.layout import Layout
 from featstore.models import (
+    ModelOptions,
     ModelRequest,
     catalog,
     check_canaries,
@@ -38,14 +41,17 @@ from featstore.models import (
     modality_of,
     open_backbone,
     session,
+    space,
     vision,
     weights,
 )
 from featstore.models import kept as kept_module
 from featstore.models import parity as parity_module
-from featstore.models.catalog import resolve
-from featstore.records import ImagePreprocessing, ModelCard
+from featstore.models.catalog import Package, resolve
+from featstore.records import ImagePreprocessing, ModelCard, Reference
 from featstore.storage import documents, hashing
+
+ensure_module = importlib.import_module("featstore.models.ensure")  # the package has a function of that name
 
 
 @pytest.fixture(scope="module")
@@ -574,3 +580,49 @@ def test_a_runtime_that_falls_back_to_the_cpu_is_caught(
     with pytest.raises(UsageError, match="could not load its CUDA provider"):
         open_backbone(layout, card, device="cuda")
     assert open_backbone(layout, card, device="auto").device == "cpu"
+
+
+def _swapped(state: dict[str, torch.Tensor], one: str, other: str) -> dict[str, torch.Tensor]:
+    names = {name: name.replace(one, "\0").replace(other, one).replace("\0", other) for name in state}
+    return {name: state[names[name]] for name in state}
+
+
+def test_weights_that_change_places_are_another_space(tmp_path: Path) -> None:
+    network = tiny_vision("vit")
+    first = vision_original(network, "vit")
+    state = first.state
+    assert any("encoder_layer_0" in name for name in state)
+    digest = space.tensors_digest(state)
+    assert space.tensors_digest({f"renamed.{name}": tensor for name, tensor in state.items()}) == digest
+    assert space.tensors_digest(_swapped(state, "encoder_layer_0", "encoder_layer_1")) != digest
+    shuffled = _swapped(state, "self_attention.out_proj.bias", "mlp.3.bias")  # of one shape
+    assert space.tensors_digest(shuffled) != digest
+
+
+def test_an_original_that_gives_other_vectors_is_not_taken_for_a_space_of_its_digest(tmp_path: Path) -> None:
+    network = tiny_vision("resnet")
+    original = vision_original(network, "resnet")
+    layout = layout_at(tmp_path)
+    card = making.keep(layout, original, lambda _: None)
+    other = vision_original(tiny_vision("resnet", seed=1), "resnet")
+    liar = dataclasses.replace(other, state=original.state, model="a liar", slug="liar")
+    with pytest.raises(IntegrityError, match=rf"a liar and the store's {card.space_id} say .* other vectors"):
+        making.keep(layout, liar, lambda _: None)
+    assert layout.storage.folders("models") == [card.space_id]
+
+
+def test_a_package_that_is_gone_leaves_the_plain_model_and_no_other(
+    model_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = layout_at(copy_models(model_store, tmp_path / "store"))
+    plain = find(layout, ModelRequest(model="minilm"))
+    assert plain is not None
+    (known,) = [path for path in layout.storage.files("models/refs") if "minilm" in path]
+    options = ModelOptions(dim=64, prompt_document="query: ")
+    changed = ensure_module._key(resolve("minilm"), ModelRequest(model="minilm", options=options))
+    made = Reference(key=changed, model="minilm", space_id=plain.space_id)
+    documents.write(layout.storage, layout.reference(changed), made)
+    monkeypatch.setattr(Package, "version", lambda _: None)
+    assert find(layout, ModelRequest(model="minilm")) == plain
+    layout.storage.local(known).unlink()
+    assert find(layout, ModelRequest(model="minilm")) is None  # not the one with 64 values

@@ -37,7 +37,7 @@ OFTEN = [
     ["show", "photos@efficientnet_lite0", "--rejects"],
     ["show", "sentences", "--paths"],
     ["gc", "--dry-run"],
-    ["doctor", "--no-network"],
+    ["doctor"],
 ]  # fmt: skip
 
 

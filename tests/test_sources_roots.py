@@ -163,7 +163,7 @@ def test_pictures_of_groups_without_ids_are_called_by_their_paths(tmp_path: Path
     path = written(tmp_path / "t.jsonl", rows)
     source = table(path, group_column="product", source_root=str(pictures))
     scan = source.scan()
-    assert ids(scan) == ["a/1.jpg", "same.jpg", "same-again.jpg", "a/1.jpg#P2", "b/1.jpg"]
+    assert ids(scan) == ["a/1.jpg#P1", "same.jpg", "same-again.jpg", "a/1.jpg#P2", "b/1.jpg"]
     assert scan.items["group"].to_pylist() == ["P1", "P1", "P2", "P2", None]
     assert "1 rows repeat the picture and group" in scan.warnings[0]
     assert contents(source, scan)[3] == b"a/1.jpg"

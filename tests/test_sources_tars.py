@@ -431,6 +431,21 @@ def test_an_extended_header_is_not_read_at_any_length(tmp_path: Path) -> None:
         source(path).scan()
 
 
+def test_extended_headers_are_not_gathered_without_end(tmp_path: Path) -> None:
+    """Each is small enough; together they would fill the memory before the first member is met."""
+    path = tmp_path / "a.tar"
+    with open(path, "wb") as file:
+        for number in range(4):
+            record = b" k%d=" % number + b"x" * 400_000 + b"\n"
+            body = b"%d" % (len(record) + 6) + record
+            info = tarfile.TarInfo("h")
+            info.type, info.size = b"x", len(body)
+            file.write(info.tobuf(tarfile.USTAR_FORMAT) + body + b"\0" * (-len(body) % 512))
+        file.write(tarfile.TarInfo("a.jpg").tobuf() + b"\0" * 1024)
+    with pytest.raises(UsageError, match="before one member"):
+        source(path).scan()
+
+
 def _whole_tar() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:

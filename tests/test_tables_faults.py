@@ -354,3 +354,24 @@ def test_the_log_keeps_what_delta_readers_need(tmp_path):
         column = pq.read_metadata(file).row_group(0).column(2)
         assert (column.compression, column.has_dictionary_page) == ("UNCOMPRESSED", False)
         pq.read_table(file, page_checksum_verification=True)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"minReaderVersion": 99, "minWriterVersion": 99},
+        {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["fancy"], "writerFeatures": ["fancy"]},
+    ],
+    ids=["version", "feature"],
+)
+def test_a_table_for_a_newer_reader_is_not_called_damaged(protocol, tmp_path):
+    layout, table, _ = filled(tmp_path, rows=10)
+    (log,) = (table.path / "_delta_log").glob("*0.json")
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    actions = [{"protocol": protocol} if "protocol" in action else action for action in actions]
+    log.chmod(0o644)
+    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
+    with pytest.raises(IntegrityError, match="written for a newer reader") as caught:
+        FeatureTable.open(layout, NAME, SPACE)
+    assert "Upgrade featstore" in str(caught.value.hint)
+    assert "backup" not in str(caught.value)

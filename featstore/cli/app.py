@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from featstore.cli import diff, export, look, lookafter, make, models
+from featstore.cli import bridge, dedup, diff, eval, export, index, look, lookafter, make, models, search
 from featstore.cli.options import Quiet, Verbose
 
 __all__ = ["app"]
@@ -43,8 +43,13 @@ def _program(
 
 
 make.register(app)
+index.register(app)
+search.register(app)
 export.register(app)
+bridge.register(app)
 look.register(app)
 diff.register(app)
+eval.register(app)
+dedup.register(app)
 lookafter.register(app)
 models.register(app)

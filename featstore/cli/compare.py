@@ -147,6 +147,8 @@ def _report(found: Comparison) -> None:
         share = found.overlap.get(one, {}).get(other)
         if share is not None:
             line(f"{share:.1%} of the {found.neighbours} nearest are the same: {names[one]}, {names[other]}")
+    if found.overlap and len(names) > 1 and found.chance is not None:
+        line(f"{found.chance:.1%} would be by chance")
     for file in found.files:
         line(plain(file))
     for warning in found.warnings:

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="NAME[@MODEL][:VERSION], usually the older.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="NAME[@MODEL][:VERSION].")],
+    a: Annotated[str, typer.Argument(metavar="A", help="NAME\\[@MODEL][:VERSION], usually the older.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="NAME\\[@MODEL][:VERSION].")],
     examples: Annotated[int, typer.Option(metavar="N", help="How many items of each kind to name.")] = 10,
     k: Annotated[
         int, typer.Option("--k", metavar="N", help="Neighbours of each item.", rich_help_panel=_NEIGHBOURS)

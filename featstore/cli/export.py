@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="NAME[@MODEL][:VERSION].")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="NAME\\[@MODEL][:VERSION].")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file; it is replaced.")],
     format: Annotated[
         str | None,

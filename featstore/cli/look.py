@@ -11,11 +11,11 @@ import typer
 from featstore.cli import console
 from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
-from featstore.errors import UsageError
+from featstore.errors import FeatstoreError, IntegrityError, UsageError
 
 if TYPE_CHECKING:
     from featstore.layout import Layout
-    from featstore.records import Manifest
+    from featstore.records import Manifest, TableSummary
     from featstore.store import Table
 
 __all__ = ["register"]
@@ -59,10 +59,21 @@ def ls(
             right=("seen", "stored", "rejected", "seconds"),
         )
         return
-    tables = [table.summary() for table in opened.tables()]
-    if json:
-        console.emit(tables)
-        return
+    broken: list[FeatstoreError] = []
+    tables = []
+    for table in opened.tables(broken=broken.append):
+        try:
+            tables.append(table.summary())
+        except FeatstoreError as unreadable:
+            broken.append(unreadable)
+    console.emit(tables) if json else _list(tables)
+    for error in broken:
+        console.complain(f"error: {console.plain(str(error))}")
+    if broken:
+        raise IntegrityError(f"{console.count(len(broken), 'table')} cannot be read.", hint="See: featstore verify")
+
+
+def _list(tables: list[TableSummary]) -> None:
     console.grid(
         ("table", "space", "version", "items", "dim", "size", "rejects", "updated", "source"),
         (
@@ -75,7 +86,7 @@ def ls(
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="ADDRESS|RUN", help="NAME[@MODEL][:VERSION], or a run's id.")],
+    what: Annotated[str, typer.Argument(metavar="ADDRESS|RUN", help="NAME\\[@MODEL][:VERSION], or a run's id.")],
     history: Annotated[bool, typer.Option("--history", help="The table's versions.")] = False,
     rejects: Annotated[bool, typer.Option("--rejects", help="The items that were refused, and why.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Where everything of the table lies.")] = False,
@@ -97,7 +108,7 @@ def show(
         manifest = opened.run(what)
         console.emit(manifest) if json else _show_run(manifest)
         return
-    table = opened.table(what)
+    table = opened.table(what, missing_ok=rejects)
     if history:
         _show_history(table, json=json)
     elif rejects:
@@ -127,9 +138,20 @@ def _show_table(table: Table, *, json: bool) -> None:
             ("model", f"{card.model}: {card.layer}, pooling {card.pooling}"),
             ("weights", f"{card.weights.source}; licence {card.weights.licence}; data {card.weights.training_data}"),
             ("columns", ", ".join(summary.columns)),
+            ("index", _index(summary)),
             ("path", summary.path),
         )
     )
+
+
+def _index(summary: TableSummary) -> str:
+    found = summary.index
+    if found is None:
+        return "none; make one with: featstore index " + summary.table
+    if found.kind == "damaged":
+        return f"that of version {found.version} is damaged; make it again: featstore index {summary.table}"
+    recall = "recall not measured" if found.recall is None else f"recall@{found.k} {found.recall:.3f}"
+    return f"{found.kind} ({found.factory}), {recall}, {console.size(found.bytes)}, of version {found.version}"
 
 
 def _show_history(table: Table, *, json: bool) -> None:
@@ -175,7 +197,7 @@ def _show_rejects(table: Table, *, json: bool) -> None:
 def _show_paths(table: Table, layout: Layout, *, json: bool) -> None:
     from featstore.cli.outputs import TablePaths
 
-    name, space = table.name, table.space_id
+    name, space, newest = table.name, table.space_id, table.summary().index
 
     def present(path: str) -> str | None:
         where = layout.storage.local(path)
@@ -190,6 +212,8 @@ def _show_paths(table: Table, layout: Layout, *, json: bool) -> None:
         source=present(layout.source(name)),
         rejects=present(layout.rejects(name)),
         previews=present(layout.previews(name)),
+        index=None if newest is None else present(layout.index(name, space, newest.version, "index.faiss")),
+        index_ids=None if newest is None else present(layout.index(name, space, newest.version, "ids.parquet")),
         runs=str(layout.storage.local("runs")),
     )
     if json:

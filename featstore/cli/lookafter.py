@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Adds the panel's commands."""
     app.command(rich_help_panel=LOOK_AFTER, short_help="Check that everything is still what was written.")(verify)
     app.command(rich_help_panel=LOOK_AFTER, short_help="Merge small files, remove what no kept version needs.")(gc)
-    app.command(rich_help_panel=LOOK_AFTER, short_help="Check this machine: versions, devices, caches, hub.")(doctor)
+    app.command(rich_help_panel=LOOK_AFTER, short_help="Check this machine: versions, devices, caches.")(doctor)
 
 
 def verify(
@@ -85,13 +85,13 @@ def gc(
 
 
 def doctor(
-    network: Annotated[bool, typer.Option("--network/--no-network", help="Also try to reach the model hub.")] = True,
+    hub: Annotated[bool, typer.Option("--hub", help="Also try to reach the model hub, over the network.")] = False,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """$ featstore doctor --no-network
+    """$ featstore doctor
 
     Checks what an extract depends on and runs a model on each device.
 
@@ -100,7 +100,7 @@ def doctor(
     import featstore
     from featstore import upkeep
 
-    report = upkeep.doctor(featstore.open(store).layout, network=network)
+    report = upkeep.doctor(featstore.open(store).layout, network=hub)
     if json:
         console.emit(report)
     else:

@@ -82,6 +82,15 @@ def list_models(
     if json:
         console.emit(lines)
         return
+    if not lines:
+        found = console.plain(" ".join(words or ()))
+        console.line(f"no backbone with a name or in the store has: {found}")
+        console.line(
+            f"among timm's: featstore models list timm:{found.split()[0]}; on the hub: --model hf:ORG/NAME"
+            if found and not found.startswith("timm:")
+            else "on the hub: --model hf:ORG/NAME"
+        )
+        return
     console.grid(
         ("model", "takes", "dim", "input", "parameters", "weights", "from", "in the store"),
         ((line.name, *_columns(line.entry, held.get(line.name, [])), ", ".join(line.spaces)) for line in lines),
@@ -108,13 +117,14 @@ def show(
     """
     import featstore
     from featstore.cli.outputs import ModelDetails
-    from featstore.models import ModelRequest, describe, entry
+    from featstore.models import ModelOptions, ModelRequest, describe, entry
 
     options = _given(pooling, layer, dim, prompt_document, prompt_query)
     known = None
     try:
         card = featstore.open(store).model(model, weights=weights, **options)
-        known = entry(model) if card is not None else describe(ModelRequest(model=model))
+        asked = ModelRequest(model=model, weights=weights, options=ModelOptions(**options))  # type: ignore[arg-type]
+        known = entry(model) if card is not None else describe(asked)
     except NotFoundError:
         known = entry(model)
         if known is None or weights is not None or ":" in model:

@@ -8,9 +8,21 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["LOOK", "LOOK_AFTER", "MAKE", "MODELS", "DryRun", "Json", "Quiet", "StorePath", "Verbose", "volume"]
+__all__ = [
+    "CHANGE",
+    "LOOK",
+    "LOOK_AFTER",
+    "MAKE",
+    "MODELS",
+    "DryRun",
+    "Json",
+    "Quiet",
+    "StorePath",
+    "Verbose",
+    "volume",
+]
 
-MAKE, LOOK, LOOK_AFTER, MODELS = "Make", "Look", "Look after", "Models"
+MAKE, CHANGE, LOOK, LOOK_AFTER, MODELS = "Make", "Change the model", "Look", "Look after", "Models"
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from featstore.models import CatalogEntry
 from featstore.records import ModelCard
 
-__all__ = ["ModelDetails", "ModelLine", "RejectLine", "TablePaths"]
+__all__ = ["ModelDetails", "ModelLine", "RejectLine", "SearchHit", "TablePaths"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class TablePaths:
     source: str | None
     rejects: str | None
     previews: str | None
+    index: str | None
+    index_ids: str | None
     runs: str
 
 
@@ -54,3 +56,20 @@ class ModelDetails:
     model: str
     entry: CatalogEntry | None
     card: ModelCard | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """One hit of ``search``; the table's own columns follow, whose names are the source's.
+
+    ``query`` is the text, the picture's path, the item's id, or what the file of queries calls it; ``rank`` counts
+    from 1; ``score`` is the cosine. A column that is called like one of these four has a ``_`` at its end.
+    """
+
+    __pydantic_config__ = {"extra": "allow"}  # noqa: RUF012 – read by pydantic, which is at home elsewhere
+
+    query: str
+    rank: int
+    item_id: str
+    score: float
+    content_sha256: str

@@ -33,6 +33,8 @@ DOCUMENTS: dict[str, Any] = {
     "manifest": records.Manifest,
     "bundle": records.Bundle,
     "export-origin": records.ExportOrigin,
+    "index": records.IndexCard,
+    "bridge": records.BridgeCard,
 }
 """The documents of a store. Each file also holds ``document_sha256``, the digest of all else in it."""
 
@@ -50,11 +52,17 @@ OUTPUTS: dict[str, Any] = {
     "show-history": list[records.CommitInfo],
     "show-rejects": list[outputs.RejectLine],
     "show-paths": outputs.TablePaths,
+    "index": records.IndexCard,
+    "index-plan": records.IndexPlan,
     "export": records.ExportResult,
+    "bridge": records.BridgeResult,
     "diff": records.Difference,
+    "dedup": records.DuplicateReport,
+    "eval": records.Evaluation,
     "verify": records.VerifyReport,
     "gc": records.GcReport,
     "doctor": records.DoctorReport,
+    "search": list[outputs.SearchHit],
     "models-list": list[outputs.ModelLine],
     "models-show": outputs.ModelDetails,
     "models-export": records.ModelExport,

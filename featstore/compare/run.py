@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from featstore import models
+from featstore import founding, models
 from featstore.compare import agreement, rate, sheets
 from featstore.compare.items import Items, gather
 from featstore.compare.judge import Verdict, judge
 from featstore.compare.request import Request, check
-from featstore.errors import TooManyRejectsError
+from featstore.errors import TooManyRejectsError, UsageError
 from featstore.extract import extract, previews
 from featstore.extract.prepare import Preparation
 from featstore.extract.progress import Reporter
@@ -62,7 +62,10 @@ def compare(
     """
     reporter = reporter or Reporter()
     started = time.monotonic()
+    if output is not None and output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file; the sheets go into a folder.", hint="Name another --output.")
     asked = check(layout, source, names, given)
+    founding.found(layout)
     cards: dict[str, ModelCard] = {}
     warnings: list[str] = []
     for request in asked.requests:  # all of them before the first hour of embedding
@@ -111,6 +114,7 @@ def compare(
         models=tuple(_line(card, runs[space], verdict, rates[space], whole) for space, card in cards.items()),
         neighbours=near.neighbours,
         overlap=near.overlap,
+        chance=near.chance,
         queries=tuple(items.ids[at] for at in near.queries),
         files=(),
         seconds=0.0,
@@ -141,6 +145,7 @@ class _Neighbourhoods:
     neighbours: int
     overlap: dict[str, dict[str, float]] = field(default_factory=dict)
     queries: tuple[int, ...] = ()
+    chance: float | None = None
 
 
 def _neighbourhoods(items: Items) -> _Neighbourhoods:
@@ -149,9 +154,11 @@ def _neighbourhoods(items: Items) -> _Neighbourhoods:
     distinct = np.array(sorted(first.values()), np.int64)
     spaces = {space: vectors[distinct] for space, vectors in items.vectors.items()}
     k = max(0, min(_NEIGHBOURS, len(distinct) - 1))
-    overlap = agreement.overlap(spaces, np.arange(min(len(distinct), _OVERLAP_QUERIES)), k) if k else {}
+    others = len(distinct) - 1
+    told = 0 < k < others  # all of the others are the same for every model
+    overlap = agreement.overlap(spaces, np.arange(min(len(distinct), _OVERLAP_QUERIES)), k) if told else {}
     queries = distinct[agreement.farthest(spaces, _SHEET_QUERIES)]
-    return _Neighbourhoods(k, overlap, tuple(queries.tolist()))
+    return _Neighbourhoods(k, overlap, tuple(queries.tolist()), round(k / others, 6) if told else None)
 
 
 def _line(

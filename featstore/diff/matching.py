@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featstore.tables import FeatureTable
@@ -118,5 +117,4 @@ def _values(table: FeatureTable, name: str, rows: NDArray[np.int64]) -> pa.Chunk
 def _differs(a: pa.ChunkedArray[Any], b: pa.ChunkedArray[Any]) -> NDArray[np.bool_]:
     if a.type != b.type:  # retyped since, or another table's: equal if they read the same
         a, b = a.cast(pa.string()), b.cast(pa.string())
-    unlike: Any = pc.not_equal(a, b)
-    return np.array(unlike.fill_null(False).to_numpy() | (a.is_null().to_numpy() != b.is_null().to_numpy()), np.bool_)
+    return np.array((~pl.Series(values=a).eq_missing(pl.Series(values=b))).to_numpy(), np.bool_)

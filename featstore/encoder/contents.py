@@ -115,16 +115,28 @@ def _sequence(x: object) -> Sequence[Any]:
 def _content(item: object, modality: Modality, row: int) -> bytes | str | _Path:
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
+    if isinstance(item, np.ndarray) and item.ndim == 0:
+        return _content(item.item(), modality, row)
     if isinstance(item, list | tuple | np.ndarray) and len(item) == 1 and not isinstance(item[0], np.ndarray | list):
         return _content(item[0], modality, row)  # a row of one column
     if isinstance(item, os.PathLike) or (isinstance(item, str) and modality == "image"):
-        return _Path(os.fsencode(item))
+        return _path(item, row)
     if isinstance(item, str):
         return str(item)  # not numpy's own kind
     if isinstance(item, np.ndarray) and modality == "image":
         return _png(item, row)
     wanted = "a path, bytes or pixels" if modality == "image" else "a text"
     raise UsageError(f"X[{row}] is a {type(item).__name__}; the model takes {modality}s: {wanted}.")
+
+
+def _path(item: str | os.PathLike[str], row: int) -> _Path:
+    try:
+        path = os.fsencode(item)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"X[{row}] is no path: {error}.") from error
+    if b"\0" in path:
+        raise UsageError(f"X[{row}] is no path: it holds a NUL.")
+    return _Path(path)
 
 
 def _hash(content: bytes | str) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featstore.encode.workers import Clock
+from featstore.errors import ItemError, RetryableError
 from featstore.extract.plan import Plan
 from featstore.extract.shard import stamp
 from featstore.inputs import texts
@@ -89,6 +91,7 @@ def commit(
         StorageError: The disk refused.
     """
     run_id = manifest.run_id
+    drop = _but_unread(table, plan, receipts)
     parts = [
         PartFile(path=r.file, rows=r.rows, bytes=r.bytes, sha256=r.sha256 or "") for r in receipts if r.file is not None
     ]
@@ -97,16 +100,31 @@ def commit(
         for rows, vectors in _carried(table, plan, receipts, manifest, source, settings):
             parts.append(table.write_part(run_id, number, rows, vectors))
             number += 1
-        for file, leaving in plan.drop.items():
+        for file, leaving in drop.items():
             part = table.rewrite_part(run_id, number, file, leaving)
             if part is not None:
                 parts.append(part)
                 number += 1
-        if not parts and not plan.drop:  # every item was refused: there is nothing that a version could hold
+        if not parts and not drop:  # every item was refused: there is nothing that a version could hold
             return table.version, 0
         details = {"operation": "extract", "source": source.uri}
-        version = table.commit(run_id=run_id, add=parts, remove=list(plan.drop), details=details)
+        version = table.commit(run_id=run_id, add=parts, remove=list(drop), details=details)
     return version, sum(part.bytes for part in parts)
+
+
+def _but_unread(table: FeatureTable, plan: Plan, receipts: Sequence[ShardReceipt]) -> dict[str, NDArray[np.int64]]:
+    """What leaves the table, but for rows whose new content could not be read: unreadable now, not gone."""
+    rejects = [*(r for receipt in receipts for r in receipt.rejects), *carried_rejects(plan, receipts)]
+    unread = [reject.item_id for reject in rejects if reject.stage == "read"]
+    if not unread or not plan.drop:
+        return plan.drop
+    rows = table.rows(["item_id"])
+    rows = rows.filter(pc.is_in(rows["item_id"], value_set=pa.array(unread, pa.string())))
+    staying: dict[str, list[int]] = {}
+    for file, row in zip(frames.strings(rows, "_file"), np.asarray(rows["_row"]).tolist(), strict=True):
+        staying.setdefault(file, []).append(row)
+    found = {file: np.setdiff1d(leaving, staying.get(file, ())) for file, leaving in plan.drop.items()}
+    return {file: leaving.astype(np.int64) for file, leaving in found.items() if len(leaving)}
 
 
 def _carried(
@@ -157,4 +175,14 @@ def _gather(table: FeatureTable, places: Sequence[tuple[str, int]]) -> NDArray[n
 
 def _texts(source: Source, rows: pa.Table) -> list[str]:
     reader = source.reader(rows)
-    return [texts.decode(reader.read(row)) for row in range(rows.num_rows)]
+    found = []
+    for row in range(rows.num_rows):
+        try:
+            found.append(texts.decode(reader.read(row)))
+        except ItemError as error:
+            item = rows["item_id"][row].as_py()
+            raise RetryableError(
+                f"the text of '{item}' could not be read again for --keep-text: {error.message}",
+                hint="Run the same command again.",
+            ) from error
+    return found

@@ -102,6 +102,7 @@ def make(
     staged: Sequence[Staged] = (),
     removable: Sequence[str] | None = (),
     held: Sequence[str] = (),
+    texts: bool = False,
     shard_items: int,
     shard_bytes: int,
     binding: dict[str, object],
@@ -116,6 +117,7 @@ def make(
         staged: Vectors left by an unfinished run of the same space.
         removable: Ids that leave when the scan lacks them; None means every id of the table.
         held: Ids that stay although the scan lacks them: unreadable now, not gone.
+        texts: The table is to hold the texts: a row without one is not as it should be.
         shard_items: A shard's largest number of items.
         shard_bytes: A shard's largest number of content bytes; one item at least.
         binding: What else the plan depends on (space, settings, base version), for its digest.
@@ -140,7 +142,7 @@ def make(
     known = pl.col("stored_sha").is_not_null()
     same = known & (pl.col("stored_sha") == pl.col("sha"))
     joined = joined.with_columns(
-        pl.when(same & pl.Series("differs", _metadata_differs(metadata, stored, joined["stored_at"])))
+        pl.when(same & pl.Series("differs", _metadata_differs(metadata, stored, joined["stored_at"], texts=texts)))
         .then(_UPDATED)
         .when(same)
         .then(_UNCHANGED)
@@ -301,7 +303,7 @@ def _rows(table: pa.Table, at: pl.Series) -> pa.Table:
     return table if len(at) == table.num_rows else table.take(pa.array(at.to_numpy()))
 
 
-def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, at: pl.Series) -> NDArray[np.bool_]:
+def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, at: pl.Series, *, texts: bool) -> NDArray[np.bool_]:
     """For each item of the scan: whether any metadata differs from the row ``at`` of the table (null: no row)."""
     differs = np.zeros(len(at), bool)
     if stored is None:
@@ -319,6 +321,9 @@ def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, at: pl.Series
         else:
             unequal = ~now.eq_missing(old)
         differs[found] |= unequal.to_numpy()
+    if texts:  # rows from before --keep-text
+        lacking = stored["text"].take(where).is_null().to_numpy() if "text" in stored.column_names else True
+        differs[found] |= lacking
     return differs
 
 

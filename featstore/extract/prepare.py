@@ -6,18 +6,20 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featstore.errors import FeatstoreError
-from featstore.extract import chunk_rows, chunks, opening, sampling
+from featstore.extract import chunk_rows, chunks, members, opening, sampling
 from featstore.extract.plan import SCAN_COLUMNS, Plan, Staged, make
 from featstore.extract.progress import Reporter
 from featstore.layout import Layout
 from featstore.records import ModelCard, SourceRecord
 from featstore.settings import ExtractSettings
 from featstore.sources import Scan, Source
-from featstore.storage import frames
+from featstore.storage import documents, frames
 from featstore.tables import FeatureTable, RejectsTable
 
 __all__ = ["Preparation", "implausible", "new_run_id"]
@@ -57,6 +59,18 @@ class Preparation:
         """Where the last scan of this source is kept."""
         cutting = chunks.cutting(self.card, self.settings)
         return self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings, cutting))
+
+    @property
+    def first_beside(self) -> bool:
+        """Whether the table had one source until now, and this run puts another one beside it."""
+        before = documents.find(self.layout.storage, self.layout.source(self.name), SourceRecord)
+        return bool(self.record.added) and before is not None and not before.added
+
+    def members(self, uri: str | None = None) -> list[str] | None:
+        """The ids that a source, by default this one, has put into a table of several; None where that is not known."""
+        if self.card is None or not self.record.added:
+            return None
+        return members.known(self.layout, self.name, self.card.space_id, uri or self.source.uri)
 
     def warn(self, text: str) -> None:
         """Tells whoever is watching, and the result."""
@@ -103,12 +117,14 @@ class Preparation:
             metadata = table.align(_rows(scan), retype=self.settings.retype).drop_columns(own)
             if table.version is not None:
                 stored = table.rows()
+        if stored is not None:
+            self._check_owners(scan, stored)
         held = [reject.item_id for reject in scan.rejects]
         if scan.unreachable and stored is not None:
             held += [i for i in frames.strings(stored, "item_id") if i.startswith(scan.unreachable)]
         refused = _nothing_refused()
         if self.card is not None and not self.settings.retry_rejects:
-            refused = RejectsTable.read(self.layout, self.name, self.card.space_id)
+            refused = _lasting(RejectsTable.read(self.layout, self.name, self.card.space_id))
         modality = self.record.modality
         plan = make(
             scan.items,
@@ -118,6 +134,7 @@ class Preparation:
             staged=staged,
             removable=self._removable(),
             held=held,
+            texts=self.settings.keep_text,
             shard_items=self.settings.shard_items or _SHARD_ITEMS[modality],
             shard_bytes=_SHARD_BYTES,
             binding={
@@ -133,12 +150,26 @@ class Preparation:
         pa.default_memory_pool().release_unused()
         return plan
 
+    def _check_owners(self, scan: Scan, stored: pa.Table) -> None:
+        """Refuses ids that another source of the table uses."""
+        others = []
+        for uri in sorted({self.record.uri, *self.record.added} - {self.source.uri}):
+            theirs = self.members(uri)
+            if theirs is None and self.first_beside:
+                theirs = frames.strings(stored, "item_id")
+            others.append((uri, None if theirs is None else pa.array(theirs, pa.string())))
+        members.check(self.name, self.source.uri, scan.items["item_id"], others)
+
     def _removable(self) -> list[str] | None:
         """Which ids may leave: none of a limited or sampled run; in a table of several sources, only this one's."""
         if self.settings.limit is not None or self.settings.sample is not None:
             return []
         if not self.record.added:
             return None
+        if self.first_beside:
+            return []
+        if (known := self.members()) is not None:
+            return known
         if self.previous is None:
             self.warn("the table has several sources and this one's last scan is not known: nothing is removed")
             return []
@@ -154,11 +185,13 @@ def implausible(preparation: Preparation, scan: Scan, plan: Plan, table: Feature
     removed = plan.counts.removed
     if not removed or preparation.settings.allow_removals or table is None:
         return None
-    stored, missing, what = len(table), plan.removed, "items"
+    there = preparation.members()  # of several sources, each is held to what is its own
+    stored, missing, what = len(table if there is None else there), plan.removed, "items"
     if preparation.settings.chunk_tokens is not None:
         missing, what = chunk_rows.gone(plan.removed, scan.items), "texts"
         removed = len(missing)
-        stored = len({chunk_rows.parent_of(item) for item in frames.strings(table.rows(["item_id"]), "item_id")})
+        there = frames.strings(table.rows(["item_id"]), "item_id") if there is None else there
+        stored = len({chunk_rows.parent_of(item) for item in there})
     if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= _REMOVAL_SHARE * stored):
         return None
     why = "its source is empty" if not scan.items.num_rows else f"more than {_REMOVAL_SHARE:.0%}"
@@ -177,6 +210,14 @@ def _rows(scan: Scan) -> pa.Table:
     now = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
     rows = rows.append_column("created_ts", pa.repeat(now, rows.num_rows))
     return rows.append_column("run_id", pa.repeat("", rows.num_rows))
+
+
+def _lasting(rejects: pa.Table) -> pa.Table:
+    """Refusals that say something of the content; one that says how it was read that day is tried again."""
+    passing: Any = pc.or_(
+        pc.equal(rejects["stage"], pa.scalar("read")), pc.equal(rejects["code"], pa.scalar("out_of_memory"))
+    )
+    return rejects.filter(pc.invert(passing))
 
 
 def _nothing_refused() -> pa.Table:

@@ -45,9 +45,13 @@ def find(layout: Layout, name: str, contents: Iterable[str]) -> dict[str, bytes]
 
     wanted = pa.array(sorted(set(contents)), pa.string())
     found: dict[str, bytes] = {}
-    for path in _packs(layout, name):
-        table = frames.read(layout.storage, path)
-        table = table.filter(pc.is_in(table["content_sha256"], value_set=wanted))
+    for path in _packs(layout, name) if len(wanted) else ():
+        # The hashes alone are a hundredth of a pack.
+        hashes = frames.read(layout.storage, path, ["content_sha256"])["content_sha256"]
+        picked = pc.is_in(hashes, value_set=wanted)
+        if not pc.any(picked).as_py():
+            continue
+        table = frames.read(layout.storage, path).filter(picked)
         previews = (bytes(preview) for preview in table["preview"].to_pylist() if preview is not None)
         found.update(zip(frames.strings(table, "content_sha256"), previews, strict=True))
     return found

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from featstore import models
+from featstore import founding, models
 from featstore.encode.workers import Clock
 from featstore.errors import (
     FeatstoreError,
@@ -18,7 +18,7 @@ from featstore.errors import (
     SettingsError,
     TooManyRejectsError,
 )
-from featstore.extract import chunks, opening, recovery, refusals, summary
+from featstore.extract import chunks, members, opening, recovery, refusals, summary
 from featstore.extract.finish import carried_rejects, commit
 from featstore.extract.plan import Plan
 from featstore.extract.prepare import Preparation, implausible, new_run_id
@@ -35,7 +35,7 @@ from featstore.records import (
     SourceRecord,
 )
 from featstore.settings import ExtractSettings
-from featstore.sources import Scan, open_source
+from featstore.sources import Scan, Source, open_source
 from featstore.storage import documents, frames, locks
 from featstore.tables import FeatureTable
 
@@ -94,17 +94,37 @@ def extract(
                 hint="Bring the source back. To give it up, make another table with --name.",
             ) from error
         raise
-    record = opening.check_source(layout, name, source, modality, settings)
     if dry_run:
+        record = opening.check_source(layout, name, source, modality, settings)
         known = models.find(layout, request)
         source = source if known is None else chunks.wrap(source, layout, known, settings)
         found = Preparation(layout, settings, reporter, name, source, record, known)
         return _Run(found, origins, started).rehearse()
+    models.check_options(modality, settings.model, request.options)
+    if (
+        source.kind != "list"
+        and models.find(layout, request) is None
+        and not layout.storage.exists(layout.source(name))
+    ):
+        _check_first(name, source, source.scan(limit=1))  # before a model is fetched and exported for nothing
+    founding.found(layout)
     with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
+        # Under the lock: another run may have made the table, or put a source beside, since this one began.
+        record = opening.check_source(layout, name, source, modality, settings)
         card = models.ensure(layout, request, progress=reporter.message)
         source = chunks.wrap(source, layout, card, settings)
         found = Preparation(layout, settings, reporter, name, source, record, card)
         return _Run(found, origins, started).go()
+
+
+def _check_first(name: str, source: Source, scan: Scan) -> None:
+    if not scan.items.num_rows and not scan.rejects:
+        ignored = sum(scan.ignored.values())
+        raise GateError(
+            f"{source.uri} holds no {source.modality}s" + (f" ({ignored:,} other files)" if ignored else "") + "; "
+            f"the table '{name}' was not made.",
+            hint="Check the path; is the disk or share mounted? A model of texts takes other files than one of images.",
+        )
 
 
 @dataclass
@@ -139,6 +159,8 @@ class _Run:
         run_id = new_run_id()
         opened = recovery.find_open(self.layout, self.name, table, self.preparation.warn)
         scan = self.preparation.scan()
+        if self.preparation.first_beside:
+            members.settle(self.layout, self.name, self.record.uri)
         if self.settings.retype:
             table = self.preparation.retyped(scan, table)
         unfinished = recovery.unfinished(self.layout, table) if opened else []
@@ -154,9 +176,10 @@ class _Run:
             run_id = opened.run_id
         if plan.empty:
             refusals.record(self.layout, table, run_id, scan.rejects, [])
-            self._remember()
+            self._remember(scan)
             recovery.close(self.layout, table, unfinished, but=run_id)
-            return self._result(None, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock())
+            done = self._result(None, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock())
+            return self._judge(done)
 
         if opened is not None and resumed:
             manifest = documents.read(storage, layout.manifest(run_id), Manifest)
@@ -187,7 +210,7 @@ class _Run:
             seconds_written=clock,
             written=written,
         )
-        self._remember()
+        self._remember(scan)
         documents.write(
             storage, layout.manifest(run_id), replace(manifest, status="committed", finished_ts=_now(), result=result)
         )
@@ -195,7 +218,9 @@ class _Run:
         return self._judge(result)
 
     def _guard(self, scan: Scan, plan: Plan, table: FeatureTable | None) -> None:
-        """Refuses a run that would empty the table because its source is not what it was."""
+        """Refuses a run that would make nothing, or empty the table because its source is not what it was."""
+        if table is None or table.version is None:
+            _check_first(self.name, self.source, scan)
         why = implausible(self.preparation, scan, plan, table)
         if why is not None and table is not None:
             refused = self._result(None, scan, plan, [], "refused", table.version, resumed=0, seconds_written=Clock())
@@ -261,11 +286,14 @@ class _Run:
 
     # ── after ───────────────────────────────────────────────────────────────────────────────
 
-    def _remember(self) -> None:
+    def _remember(self, scan: Scan) -> None:
         """Keeps the scan for the next run, if it says anything new."""
         previous, whole = self.preparation.previous, self.preparation.whole
         if self.settings.limit is None and whole is not None and (previous is None or not previous.equals(whole)):
             frames.write(self.layout.storage, self.preparation.cache, whole)
+        table = self.preparation.table()
+        if self.record.added and table.version is not None:
+            members.keep(self.layout, table, self.source.uri, scan.items["item_id"])
         path = self.layout.source(self.name)
         if documents.find(self.layout.storage, path, SourceRecord) != self.record:
             documents.write(self.layout.storage, path, self.record)
@@ -306,7 +334,8 @@ class _Run:
                 f"{result.rejected:,} of {result.seen:,} items were rejected "
                 f"({result.rejected / result.seen:.1%}; allowed {self.settings.max_reject_share:.1%}): {codes}. "
                 "The others are stored.",
-                hint=f"Look at them: featstore show {self.name} --rejects. Allow them: --max-reject-share.",
+                hint=f"Look at them: featstore show {self.name}@{result.space_id} --rejects. "
+                "Allow them: --max-reject-share.",
                 context={"result": result},
             )
         return result

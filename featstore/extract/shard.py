@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from featstore import models
 from featstore.encode import Encoder
+from featstore.encode.opening import open_encoder
 from featstore.encode.workers import Clock
 from featstore.errors import ItemError
 from featstore.extract import chunks, previews
 from featstore.extract.plan import SCAN_COLUMNS
 from featstore.extract.progress import Reporter
 from featstore.inputs.previews import of_image, of_text
-from featstore.inputs.texts import Tokenizer
 from featstore.layout import Layout
 from featstore.records import Manifest, ModelCard, Reject, ShardReceipt, StageSeconds
-from featstore.settings import ExtractSettings, available_cpus
+from featstore.settings import ExtractSettings
 from featstore.sources import Source, SourceOptions, open_source
 from featstore.storage import documents, frames
 from featstore.tables import FeatureTable
@@ -98,26 +98,6 @@ def open_items(layout: Layout, uri: str, card: ModelCard, settings: ExtractSetti
     """Opens a source whose items are what the model embeds: files, rows, or chunks of their texts."""
     source = open_source(uri, modality=card.modality, options=source_options(settings))
     return chunks.wrap(source, layout, card, settings)
-
-
-def open_encoder(layout: Layout, card: ModelCard, settings: ExtractSettings) -> Encoder:
-    """Opens a model of the store for encoding.
-
-    Every thread makes its own calls of a session that uses one thread inside: decoding and inference
-    then share the cores without waiting for each other.
-    """
-    threads = settings.workers or available_cpus()
-    backbone = models.open_backbone(layout, card, device=settings.device, threads=1)
-    tokenizer = None
-    if card.text is not None:
-        tokenizer = Tokenizer(layout.storage.local(layout.model(card.space_id, "tokenizer.json")), card.text)
-    return Encoder(
-        backbone=backbone,
-        tokenizer=tokenizer,
-        threads=threads,
-        batch_size=settings.batch_size,
-        token_budget=settings.token_budget,
-    )
 
 
 def source_options(settings: ExtractSettings) -> SourceOptions:

@@ -40,8 +40,9 @@ def fit(rgb: NDArray[np.uint8], how: ImagePreprocessing) -> NDArray[np.uint8]:
     """
     height, width = _resized(rgb.shape[0], rgb.shape[1], how)
     crop_height, crop_width = how.crop
-    top, rows, above = _centre(height, crop_height)
-    left, columns, before = _centre(width, crop_width)
+    down = how.crop_offset == "down"
+    top, rows, above = _centre(height, crop_height, down=down)
+    left, columns, before = _centre(width, crop_width, down=down)
     kept = _resize(rgb, (height, width), (top, left, rows, columns), how.interpolation)
     if (rows, columns) == (crop_height, crop_width):
         return kept
@@ -77,10 +78,10 @@ def _resized(height: int, width: int, how: ImagePreprocessing) -> tuple[int, int
     return int(shortest * height / width), shortest
 
 
-def _centre(length: int, crop: int) -> tuple[int, int, int]:
+def _centre(length: int, crop: int, *, down: bool) -> tuple[int, int, int]:
     """Offset and length of what a centre crop keeps, and how much padding goes before it."""
     if length >= crop:
-        return round((length - crop) / 2.0), crop, 0
+        return (length - crop) // 2 if down else round((length - crop) / 2.0), crop, 0
     return 0, length, (crop - length) // 2
 
 

@@ -7,7 +7,7 @@ into the store, ``kept`` gets it out, ``session`` runs it and ``ensure`` leads f
 
 from featstore.models.about import describe
 from featstore.models.bundle import write_out
-from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, entry
+from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, check_options, entry
 from featstore.models.ensure import ensure, find, modality_of
 from featstore.models.kept import export_model, load_card, open_backbone, versions
 from featstore.models.parity import check_canaries
@@ -21,6 +21,7 @@ __all__ = [
     "ModelRequest",
     "catalog",
     "check_canaries",
+    "check_options",
     "describe",
     "devices",
     "ensure",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from featstore.errors import FeatstoreError, StorageError
-from featstore.models import bundle, folder, own
-from featstore.models.catalog import CatalogEntry, ModelRequest, Target, entry, resolve
+from featstore.models import bundle, folder, matryoshka, own, text_choices, towers
+from featstore.models.catalog import CatalogEntry, ModelRequest, Target, check_options, entry, resolve
 
 __all__ = ["describe"]
 
@@ -23,11 +24,26 @@ def describe(request: ModelRequest) -> CatalogEntry | None:
 
     A ``timm:`` name imports torch; nothing else does. ``dim`` is 0 where only loading the model would tell.
 
+    Args:
+        request: The model, and what is changed of it, which shows in ``dim``.
+
     Raises:
         NotFoundError: There is no such model, folder or file.
-        UsageError: It is none that featstore supports.
+        UsageError: It is none that featstore supports, or an option does not fit it.
         IntegrityError: A file of it is damaged.
     """
+    found, options = _known(request), request.options
+    if found is None:
+        return None
+    check_options(found.modality, request.model, options)
+    if options.layer is not None or (found.modality == "image" and options.pooling is not None):
+        return replace(found, dim=options.dim or 0)  # how wide a layer is, or what a network pools, only it can tell
+    if found.dim:
+        matryoshka.check(request.model, found.dim, options.dim)
+    return replace(found, dim=options.dim or found.dim)
+
+
+def _known(request: ModelRequest) -> CatalogEntry | None:
     known = entry(request.model)
     if known is not None:
         if known.origin != "timm":
@@ -36,11 +52,11 @@ def describe(request: ModelRequest) -> CatalogEntry | None:
     target = resolve(request.model)
     if target.file is not None:
         return _file(target, target.file, request)
-    return None if target.folder is None else _folder(target, target.folder)
+    return None if target.folder is None else _folder(target, target.folder, request)
 
 
 def _file(target: Target, path: Path, request: ModelRequest) -> CatalogEntry:
-    if path.suffix == bundle.SUFFIX:
+    if path.suffix.lower() == bundle.SUFFIX:
         bundle.check_request(request)
         card = bundle.peek(path)
         side = card.text.max_length if card.text else card.image.crop[0] if card.image else 0
@@ -55,16 +71,18 @@ def _file(target: Target, path: Path, request: ModelRequest) -> CatalogEntry:
     )  # fmt: skip
 
 
-def _folder(target: Target, place: Path) -> CatalogEntry:
+def _folder(target: Target, place: Path, request: ModelRequest) -> CatalogEntry:
     assert target.modality is not None
+    if target.tower is not None:
+        towers.check_options(target.name, target.tower, request.options)
     dim, side, weights, licence = 0, 0, place, folder.licence(place)
     heads, only = _HEADS, _TOWERS[target.tower] if target.tower else ()
     if target.modality == "text" and target.tower is None:
-        spec = folder.read(place)
+        spec = text_choices.changed(folder.read(place), request.options)
         dense = [step.outputs for step in spec.tail if not isinstance(step, str)]
-        width = int(spec.config.get("hidden_size") or spec.config.get("n_embd") or 0)
+        width = _whole(spec.config.get("hidden_size") or spec.config.get("n_embd"))
         dim = dense[-1] if dense else width * len(spec.pooling)
-        side, weights, licence = min(spec.max_length or spec.longest, spec.longest), spec.transformer, spec.licence
+        side, weights, licence = spec.longest, spec.transformer, spec.licence
     else:
         config = _json(place / "config.json")
         inner = config.get("vision_config" if target.modality == "image" else "text_config") if target.tower else config

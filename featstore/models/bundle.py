@@ -15,7 +15,7 @@ from pathlib import Path
 
 from featstore.errors import IntegrityError, NotFoundError, StorageError, UsageError
 from featstore.layout import Layout
-from featstore.models import kept, parity, session
+from featstore.models import joining, kept, parity, session, sound
 from featstore.models.catalog import ModelOptions, ModelRequest
 from featstore.records import Artefact, Bundle, ModelCard, ModelExport
 from featstore.storage import documents, durable
@@ -119,22 +119,25 @@ def keep(layout: Layout, path: Path, progress: Callable[[str], None]) -> ModelCa
 
     Raises:
         NotFoundError: There is no such file.
-        IntegrityError: It is no bundle, not as it was written, or gives other vectors here than where it was made.
+        IntegrityError: It is no bundle, not as it was written, says of itself what cannot be, or gives other
+            vectors here than where it was made, or than the store's space of equal digest.
     """
     progress(f"reading {path.name}")
     with _opened(path) as read:
         card, manifest = _card(path, read)
-        existing = kept.equal_space(layout, card.digest)
         files = {a.file: read(a.file, a) for a in manifest.files}
-    if existing is not None:
-        return existing
+    wrong = sound.problems(card, files.get("tokenizer.json"))
+    if wrong:
+        raise IntegrityError(f"{path}: its card says {'; '.join(wrong)}.", hint=_AGAIN)
     own = {name: files[name] for name in files if name not in ("card.json", kept.LICENCE)}
     backbone = session.open_bytes(card, own["model.onnx"], name=f"model.onnx in {path}", device="cpu")
     progress(f"checking {card.model} on this runtime")
     parity.compare_canaries(card, own["canaries.safetensors"], backbone)
-    final = kept.publish(layout, card, own)
+    final = kept.equal_space(layout, card.digest) or kept.publish(layout, card, own)
     if final.onnx == card.onnx:
         parity.remember(layout, final, backbone)
+    else:
+        joining.check_graph(layout, final, backbone, name=path.name)
     return final
 
 

@@ -185,6 +185,8 @@ def resolve(model: str) -> Target:
         NotFoundError: There is no such model, weights tag, folder or file.
         UsageError: The folder holds no model that featstore supports.
     """
+    if not re.sub(r"^(hf:|timm:)?|(:image|:text)?$", "", model).strip():
+        raise UsageError(f"'{model}' names no model.", hint="See: featstore models list")
     if model in PACKAGES:
         return Target(name=model, modality=PACKAGES[model].modality, package=PACKAGES[model])
     name, _, tag = model.partition(":")
@@ -205,7 +207,7 @@ def resolve(model: str) -> Target:
         if plain.endswith(f":{kind}") and not Path(plain).expanduser().is_dir():
             plain, tower = plain.removesuffix(f":{kind}"), kind
     folder = Path(plain).expanduser()
-    if folder.suffix in (".onnx", ".featstore") and not folder.is_dir():
+    if folder.suffix.lower() in (".onnx", ".featstore") and not folder.is_dir():
         return _file(folder)
     if folder.is_dir():
         return _folder(folder, tower)
@@ -237,7 +239,7 @@ def in_folder(folder: Path, name: str, tower: Modality | None) -> Target:
         tower = tower or "image"
         return Target(name=f"{name}:{tower}", modality=tower, folder=folder, tower=tower)
     if tower is not None:
-        raise UsageError(f"{name}:{tower}: the model has no towers, it takes {kind}s.", hint=f"Write --model {name}")
+        raise UsageError(f"{name}:{tower}: the model has no towers, it takes {kind}s.", hint=f"Leave :{tower} out.")
     return Target(name=name, modality=kind, folder=folder)
 
 
@@ -246,7 +248,7 @@ def _folder(folder: Path, tower: Modality | None) -> Target:
 
 
 def _file(path: Path) -> Target:
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         from featstore.models import own_card
 
         own = own_card.read(path)

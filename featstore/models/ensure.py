@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -42,10 +43,12 @@ def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], N
     if known is not None:
         return known
     target = resolve(request.model)
-    if target.file is not None and target.file.suffix == bundle.SUFFIX:
-        return bundle.keep(layout, target.file, progress)
-    card = _made(layout, target, request, progress)
-    key = _key(target, request)
+    if target.file is not None and target.file.suffix.lower() == bundle.SUFFIX:
+        card = bundle.keep(layout, target.file, progress)
+        key = _bundle_key(bundle.peek(target.file))
+    else:
+        card = _made(layout, target, request, progress)
+        key = _key(target, request)
     documents.write(
         layout.storage, layout.reference(key), Reference(key=key, model=target.label, space_id=card.space_id)
     )
@@ -70,13 +73,19 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
     target = resolve(request.model)
     if request.weights is not None and not request.weights.is_file():
         raise NotFoundError(f"--weights {request.weights}: there is no such file.")
-    if target.file is not None and target.file.suffix == bundle.SUFFIX:
+    if target.file is not None and target.file.suffix.lower() == bundle.SUFFIX:
         bundle.check_request(request)
-        return kept.equal_space(layout, bundle.peek(target.file).digest)
-    known = _without_package(layout, target, request)
-    if known is not None:
-        return known
-    reference = documents.find(layout.storage, layout.reference(_key(target, request)), Reference)
+        packed = bundle.peek(target.file)
+        same = kept.equal_space(layout, packed.digest)
+        if same is not None and _files(same) == _files(packed):
+            return same
+        key = _bundle_key(packed)
+    else:
+        known = _without_package(layout, target, request)
+        if known is not None:
+            return known
+        key = _key(target, request)
+    reference = documents.find(layout.storage, layout.reference(key), Reference)
     if reference is not None and layout.storage.exists(layout.model_card(reference.space_id)):
         return kept.load_card(layout, reference.space_id)
     return None
@@ -114,9 +123,8 @@ def _without_package(layout: Layout, target: Target, request: ModelRequest) -> M
         return None
     for path in layout.storage.files("models/refs"):
         reference = documents.read(layout.storage, path, Reference)
-        if reference.key.startswith(f"{space.slug(target.name)}-packaged-") and layout.storage.exists(
-            layout.model_card(reference.space_id)
-        ):
+        same = re.fullmatch(rf"{re.escape(space.slug(target.label))}-packaged-[0-9a-f]{{16}}", reference.key)
+        if same and layout.storage.exists(layout.model_card(reference.space_id)):
             return kept.load_card(layout, reference.space_id)
     return None
 
@@ -141,6 +149,8 @@ def _key(target: Target, request: ModelRequest) -> str:
         "weights"
         if request.weights
         else "packaged"
+        if package and not changed
+        else "packaged-changed"
         if package
         else "folder"
         if target.folder
@@ -151,6 +161,15 @@ def _key(target: Target, request: ModelRequest) -> str:
         else "official"
     )
     return f"{space.slug(target.label)}-{kind}-{hashing.of_json(parts)[:16]}"
+
+
+def _bundle_key(card: ModelCard) -> str:
+    """Names a bundle by its digest and by the files that were compared with a space of that digest."""
+    return f"{space.slug(card.model)}-bundle-{hashing.of_json([card.digest, _files(card)])[:16]}"
+
+
+def _files(card: ModelCard) -> list[str]:
+    return [a.sha256 for a in (card.onnx, card.canaries, card.tokenizer) if a is not None]
 
 
 def _made(layout: Layout, target: Target, request: ModelRequest, progress: Callable[[str], None]) -> ModelCard:

@@ -47,18 +47,21 @@ class _Walk:
     model: onnx.ModelProto
     name: str
     depth: int = 0
-    functions: dict[tuple[str, str], Any] = field(init=False)
-    known: dict[tuple[str, str], str] = field(default_factory=dict)
+    functions: dict[tuple[str, str, str], Any] = field(init=False)
+    known: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.functions = {(f.domain, f.name): f for f in self.model.functions}
+        self.functions = {(f.domain, f.name, f.overload): f for f in self.model.functions}
 
     def graph(self, graph: Any, scope: dict[str, str], versions: Mapping[str, int], level: int) -> None:
         """Names every value of a graph in ``scope``, which holds its inputs and what stands around it."""
+        own = {value.name for value in graph.input}
         for tensor in graph.initializer:
-            scope.setdefault(tensor.name, _tensor(tensor, self.name))
+            # An input that is given beats its own default; a value of the same name outside is hidden.
+            if tensor.name not in own or tensor.name not in scope:
+                scope[tensor.name] = _tensor(tensor, self.name)
         for sparse in graph.sparse_initializer:
-            scope.setdefault(sparse.values.name, _sparse(sparse, self.name))
+            scope[sparse.values.name] = _sparse(sparse, self.name)
         self.nodes(graph.node, scope, versions, level)
 
     def nodes(self, nodes: Any, scope: dict[str, str], versions: Mapping[str, int], level: int) -> None:
@@ -84,7 +87,7 @@ class _Walk:
 
     def operator(self, node: Any, versions: Mapping[str, int]) -> list[Any]:
         """An operator with the version of its set, or a function by what it does."""
-        key = (node.domain, node.op_type)
+        key = (node.domain, node.op_type, node.overload)
         domain = "" if node.domain == "ai.onnx" else node.domain
         if key not in self.functions:
             return [domain, node.op_type, versions.get(domain, 0)]

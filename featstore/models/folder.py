@@ -30,13 +30,6 @@ _DECODERS = frozenset(
     )
 )
 _LONGEST = 1024
-_NO_FUNCTION = frozenset(
-    (
-        *("_name_or_path", "architectures", "dtype", "gradient_checkpointing", "id2label", "label2id"),
-        *("output_attentions", "output_hidden_states", "problem_type", "return_dict", "task_specific_params"),
-        *("torch_dtype", "transformers_version", "use_cache"),
-    )
-)
 _CONTENT = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 
@@ -76,20 +69,22 @@ class FolderSpec:
     layer: str | None = None
 
     @property
-    def function_config(self) -> dict[str, Any]:
-        """The part of ``config.json`` that changes the function."""
-        return {k: v for k, v in sorted(self.config.items()) if k not in _NO_FUNCTION}
+    def longest(self) -> int:
+        """The most tokens that the network has positions for, at most 1,024 unless its folder says more."""
+        positions, wanted = self._positions, self.max_length or _LONGEST
+        return wanted if positions is None else min(wanted, positions)
 
     @property
-    def longest(self) -> int:
-        """The most tokens that the network has positions for, at most 1,024 unless its folder says more.
+    def _positions(self) -> int | None:
+        """None where the configuration does not say, as in networks that can go on for ever.
 
         RoBERTa and its kin count positions from the padding id on, so two of theirs are never used.
         """
-        positions = int(self.config.get("max_position_embeddings") or self.config.get("n_positions") or _LONGEST)
-        if any(kind in str(self.config.get("model_type")) for kind in ("roberta", "camembert", "mpnet", "xlm-r")):
-            positions -= 2
-        return min(positions, _LONGEST)
+        found = self.config.get("max_position_embeddings") or self.config.get("n_positions")
+        if found is None or int(found) < 1:
+            return None
+        kin = any(kind in str(self.config.get("model_type")) for kind in ("roberta", "camembert", "mpnet", "xlm-r"))
+        return int(found) - 2 * kin
 
 
 def read(folder: Path) -> FolderSpec:
@@ -98,8 +93,16 @@ def read(folder: Path) -> FolderSpec:
     Raises:
         NotFoundError: A file that it names is missing.
         UsageError: It has a part that featstore does not support.
-        IntegrityError: A file is not JSON.
+        IntegrityError: A file is not JSON, or holds something else than its kind does.
     """
+    try:
+        return _read(folder)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise IntegrityError(f"{folder}: its configuration is damaged: {what}.") from error
+
+
+def _read(folder: Path) -> FolderSpec:
     transformer, include_prompt = folder, True
     pooling: tuple[str, ...] | None = None
     tail: list[Dense | str] = []
@@ -110,14 +113,16 @@ def read(folder: Path) -> FolderSpec:
     config = _json(transformer / "config.json")
     decoder = _is_decoder(config)
     declared = limits.get("max_seq_length")
+    if declared is not None and not (type(declared) is int and declared > 0):
+        raise ValueError(f"max_seq_length is {declared!r}")
     document, query = _prompts(_json(folder / "config_sentence_transformers.json", {}))
-    return FolderSpec(
+    spec = FolderSpec(
         folder=folder,
         transformer=transformer,
         config=config,
         pooling=pooling or (("lasttoken",) if decoder else ("mean",)),
         tail=tuple(tail),
-        max_length=int(declared) if declared else None,
+        max_length=declared,
         lower_case=bool(limits.get("do_lower_case")),
         prompt_document=document,
         prompt_query=query,
@@ -125,6 +130,9 @@ def read(folder: Path) -> FolderSpec:
         decoder=decoder,
         include_prompt=include_prompt,
     )
+    if spec.longest < 1:
+        raise ValueError(f"there are positions for {spec.longest} tokens")
+    return spec
 
 
 def digest(folder: Path) -> str:
@@ -132,6 +140,7 @@ def digest(folder: Path) -> str:
 
     Raises:
         StorageError: A file cannot be read.
+        IntegrityError: The list of modules is damaged.
     """
     inner = [folder / m.get("path", "") for m in _module_list(folder)] if (folder / "modules.json").is_file() else []
     files = set()
@@ -172,6 +181,10 @@ def _module_list(folder: Path) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(m, dict) for m in found):
         raise IntegrityError(f"{path} is damaged: a list of modules was expected.")
     for module in found:
+        if not isinstance(module.get("path", ""), str) or type(module.get("idx", 0)) is not int:
+            raise IntegrityError(
+                f"{path} is damaged: a module has the path {module.get('path')!r} and the number {module.get('idx')!r}."
+            )
         if Path(str(module.get("path", ""))).is_absolute() or ".." in Path(str(module.get("path", ""))).parts:
             raise UsageError(f"{folder / 'modules.json'} points out of its folder: {module.get('path')}.")
     return sorted(found, key=lambda m: int(m.get("idx", 0)))
@@ -181,7 +194,7 @@ def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
     config = _json(path)
     named = config.get("pooling_mode")
     if named:
-        modes = [named] if isinstance(named, str) else list(named)
+        modes = [named] if isinstance(named, str) else list(named)  # a list where several are joined
     else:
         modes = [mode for key, mode in _MODES.items() if config.get(key)] or ["mean"]
     unknown = [str(mode) for mode in modes if mode not in _SUPPORTED]
@@ -216,6 +229,8 @@ def _dense(path: Path) -> Dense:
 def _prompts(config: dict[str, Any]) -> tuple[str, str]:
     """The prompts for stored texts and for queries, by the names that sentence-transformers looks for."""
     prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise ValueError(f"prompts are {prompts!r}")
     default = prompts.get(config.get("default_prompt_name")) or ""
     document = next((prompts[n] for n in ("document", "passage", "corpus") if prompts.get(n)), default)
     return str(document), str(prompts.get("query") or default)

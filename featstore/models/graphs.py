@@ -70,13 +70,13 @@ def parse(content: bytes, *, name: str) -> onnx.ModelProto:
                 f"{name} keeps the tensor '{tensor.name}' in another file, which featstore never opens.",
                 hint="Export the model as one file (external_data=False).",
             )
-    local = {(f.domain, f.name) for f in model.functions}
-    for domain, function in sorted(local):
+    local = {(f.domain, f.name, f.overload) for f in model.functions}
+    for domain, function, _ in sorted(local):
         if domain in _DOMAINS:
             raise IntegrityError(f"{name} redefines ONNX's own operator {function} by a function.")
     for graph in parts(model):
         for node in graph.node:
-            if node.domain not in _DOMAINS and (node.domain, node.op_type) not in local:
+            if node.domain not in _DOMAINS and (node.domain, node.op_type, node.overload) not in local:
                 raise IntegrityError(
                     f"{name} uses the operator {node.domain}::{node.op_type}, which is not one of ONNX's own.",
                     hint="Export the model with standard operators only.",

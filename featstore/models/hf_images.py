@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ __all__ = ["preprocessing"]
 
 _FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Source: PIL.Image.Resampling, whose numbers ``preprocessor_config.json`` holds."""
+
+_KNOWN = frozenset(
+    (
+        *("Beit", "Bit", "CLIP", "ConvNext", "DeiT", "DINOv3ViT", "DPT", "Flava", "MobileNetV1", "MobileNetV2"),
+        *("Pvt", "Segformer", "Siglip", "ViT"),
+    )
+)
+"""The processors whose pictures were compared with ours; others have rules of their own behind the same settings."""
 
 _SQUASHED_FROM = 384
 """Source: transformers' ConvNextImageProcessor: from this side on pictures are squashed, below they are cropped."""
@@ -47,7 +56,16 @@ def preprocessing(folder: Path) -> ImagePreprocessing:
 
 
 def _understood(found: Any, folder: Path) -> ImagePreprocessing:
+    kind = type(found).__name__
+    if re.sub(r"ImageProcessor(Fast|Pil)?$", "", kind) not in _KNOWN:
+        raise UsageError(
+            f"{folder}: its images are prepared by {kind}, which featstore does not know.",
+            hint="Known are those of " + ", ".join(sorted(_KNOWN)) + ". Or write the network as an .onnx file with "
+            "a card that says how its images are prepared.",
+        )
     strange = [
+        *(["sizes that depend on the picture"] if getattr(found, "keep_aspect_ratio", False) else []),
+        *([f"sides rounded to multiples of {multiple}"] if (multiple := _rounding(found)) > 1 else []),
         *(["no resizing"] if not getattr(found, "do_resize", True) else []),
         *(["padding"] if getattr(found, "do_pad", False) else []),
         *(["an offset after rescaling"] if getattr(found, "rescale_offset", False) else []),
@@ -81,7 +99,15 @@ def _understood(found: Any, folder: Path) -> ImagePreprocessing:
         crop=crop,
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
+        crop_offset="down",
     )
+
+
+def _rounding(found: Any) -> int:
+    """What DPT rounds the sides to; 1 where they are multiples of it already."""
+    multiple = int(getattr(found, "ensure_multiple_of", None) or 1)
+    sides = [v for v in dict(getattr(found, "size", None) or {}).values() if v is not None]
+    return multiple if any(int(side) % multiple for side in sides) else 1
 
 
 def _sizes(found: Any, size: dict[str, int]) -> tuple[Any, str, Any]:

@@ -11,6 +11,7 @@ from featstore.models import folder as folders
 from featstore.models import hf_images, pooling
 from featstore.models.catalog import ModelRequest, Target
 from featstore.models.choosing import choose
+from featstore.models.hf_config import function_config
 from featstore.models.hf_network import network_of
 from featstore.models.original import Original
 from featstore.models.vision import image_graph
@@ -52,7 +53,7 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
         )
     progress(f"loading {target.name}")
     how = hf_images.preprocessing(place)
-    network = network_of(place, file)
+    network: Any = network_of(place, file)
     special = special_tokens(network)
     own, body = _own(network, how, special, target.name)
     vector = choose(
@@ -82,7 +83,7 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
         weights_sha256=folders.digest(place) if file is None else hashing.of_file(file),
         libraries=("torch", "transformers"),
         licence=spec.licence if official else "unknown",
-        config=spec.function_config,
+        config=function_config(network.config),
         image=how,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from featstore.layout import Layout
-from featstore.models import export, kept, parity, session, space
+from featstore.models import export, joining, kept, parity, session, space
 from featstore.models.original import Original
 from featstore.records import Artefact, ModelCard, Parity, WeightsInfo
 from featstore.storage import hashing
@@ -21,16 +21,18 @@ _NO_ARTEFACT = Artefact(file="", sha256="", bytes=0)
 def keep(layout: Layout, original: Original, progress: Callable[[str], None]) -> ModelCard:
     """Exports an original, proves the graph equal to it and writes the model's folder, the card last.
 
-    A space of equal digest that the store has already is taken as it is.
+    A space of equal digest that the store has already is taken as it is, once the original gives its vectors.
 
     Raises:
         UsageError: torch cannot export the network.
         GateError: The graph does not compute what the original does.
-        IntegrityError: The store has another model under the same id.
+        IntegrityError: The store has another model under the same id or digest.
     """
     draft = _draft(original)
     existing = kept.equal_space(layout, draft.digest)
     if existing is not None:
+        progress(f"comparing {original.model} with {existing.space_id}, which the store has")
+        joining.check_original(layout, existing, original, threads=_threads())
         return existing
     progress(f"exporting {original.model} to ONNX (once)")
     content = export.to_onnx(original)
@@ -50,6 +52,8 @@ def keep(layout: Layout, original: Original, progress: Callable[[str], None]) ->
     card = kept.publish(layout, card, files)
     if card.onnx.sha256 == hashing.of_bytes(content):
         parity.remember(layout, card, backbone)
+    else:
+        joining.check_graph(layout, card, backbone, name=original.model)
     return card
 
 

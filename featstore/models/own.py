@@ -9,9 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import FeatstoreError, GateError, IntegrityError, UsageError
+from featstore.errors import FeatstoreError, GateError, UsageError
 from featstore.layout import Layout
-from featstore.models import fingerprint, graphs, interface, kept, own_card, parity, session, space, wrapping
+from featstore.models import (
+    fingerprint,
+    graphs,
+    interface,
+    joining,
+    kept,
+    own_card,
+    parity,
+    session,
+    sound,
+    space,
+    text_choices,
+    wrapping,
+)
 from featstore.models.catalog import ModelRequest
 from featstore.records import ImagePreprocessing, ModelCard, OwnCard, Parity, TextPreprocessing, WeightsInfo
 from featstore.storage import hashing
@@ -51,7 +64,8 @@ def keep(layout: Layout, path: Path, request: ModelRequest, progress: Callable[[
     Raises:
         NotFoundError: The file or its tokenizer is missing.
         UsageError: There is no card, or card, options and graph do not fit together.
-        IntegrityError: The graph is damaged, needs another file, or has operators that are not ONNX's own.
+        IntegrityError: The graph is damaged, needs another file, has operators that are not ONNX's own, or gives
+            other vectors than a space of equal digest.
         GateError: The runtime gives other vectors with its optimisations, or in batches, or not finite ones.
     """
     name = path.name
@@ -62,9 +76,11 @@ def keep(layout: Layout, path: Path, request: ModelRequest, progress: Callable[[
     subject = _subject(card, how, request, words, name)
     draft = _draft(model, how, card, subject, words, path, raw)
     existing = kept.equal_space(layout, draft.digest)
-    if existing is not None:
-        return existing
     content = graphs.clean(wrapping.wrap(model, how), name=name)
+    if existing is not None:
+        backbone = session.open_bytes(draft, content, name=name, device="cpu", threads=_threads())
+        joining.check_graph(layout, existing, backbone, name=name)
+        return existing
     progress(f"checking {draft.model} on this runtime")
     try:
         backbone = session.open_bytes(draft, content, name=name, device="cpu", threads=_threads())
@@ -90,6 +106,8 @@ def keep(layout: Layout, path: Path, request: ModelRequest, progress: Callable[[
     final = kept.publish(layout, final, files)
     if final.onnx == kept.artefact("model.onnx", content):
         parity.remember(layout, final, backbone)
+    else:
+        joining.check_graph(layout, final, backbone, name=name)
     return final
 
 
@@ -140,21 +158,22 @@ def _subject(card: OwnCard, how: Wrapping, request: ModelRequest, words: str | N
         prompt_document=card.text.prompt_document if document is None else document,
         prompt_query=card.text.prompt_query if query is None else query,
     )
-    return _Subject(model=label, image=None, text=text, encode=_encoder(words, text, name))
+    engine = _tokenizer(words, text, name)
+    text_choices.check_prompts(name, text, lambda prompt: len(engine.encode(prompt).ids))
+    engine.enable_truncation(text.max_length)
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return [list(e.ids) for e in engine.encode_batch([text.prompt_document + t for t in texts])]
+
+    return _Subject(model=label, image=None, text=text, encode=encode)
 
 
-def _encoder(words: str, text: TextPreprocessing, name: str) -> Callable[[Sequence[str]], list[list[int]]]:
-    import tokenizers
-
-    try:
-        engine: Any = tokenizers.Tokenizer.from_str(words)
-    except Exception as error:  # the library raises bare Exception
-        raise IntegrityError(f"the tokenizer of {name} cannot be read: {str(error)[:300]}.") from error
+def _tokenizer(words: str, text: TextPreprocessing, name: str) -> Any:
+    engine: Any = sound.tokenizer_of(words, name)
     special = engine.num_special_tokens_to_add(False)
     if text.max_length <= special:
         raise UsageError(f"the card of {name} says max_length {text.max_length}; its tokenizer adds {special} tokens.")
-    engine.enable_truncation(text.max_length)
-    return lambda texts: [list(e.ids) for e in engine.encode_batch([text.prompt_document + t for t in texts])]
+    return engine
 
 
 def _draft(

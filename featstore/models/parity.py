@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from featstore.errors import GateError, IntegrityError
+from featstore.errors import FeatstoreError, GateError, IntegrityError, RetryableError
 from featstore.layout import Layout
 from featstore.models import samples, session
 from featstore.records import FORMAT_VERSION, ImagePreprocessing, ModelCard, Parity, TextPreprocessing
@@ -202,16 +202,40 @@ def compare_canaries(card: ModelCard, raw: bytes, backbone: session.Backbone) ->
 
     try:
         content = load(raw)
-        kept = content["vectors"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise IntegrityError(f"the canaries of {card.space_id} cannot be read: {error}.") from error
-    cosines = _cosines(kept, _embed(content, backbone))
+    if not _sound(content, backbone.card):
+        raise IntegrityError(f"the canaries of {card.space_id} are not inputs and vectors as its card describes them.")
+    try:
+        found = _embed(content, backbone)
+    except (IntegrityError, RetryableError):
+        raise
+    except FeatstoreError as error:  # such as ids that the graph has no row for
+        raise IntegrityError(f"the canaries of {card.space_id} cannot be embedded: {error.message}") from error
+    cosines = _cosines(content["vectors"], found)
     if not cosines.min() >= LEAST_COSINE:
         raise IntegrityError(
             f"{card.space_id} gives other vectors on {backbone.device} with {session.runtime()} than when its space "
             f"was made: least cosine {cosines.min():.6f} over {len(cosines)} canaries, {LEAST_COSINE} is needed.",
             hint="Use another --device, or the ONNX Runtime named in the model's card.",
         )
+
+
+def _sound(content: dict[str, NDArray[Any]], card: ModelCard) -> bool:
+    """Whether there are canaries, each with a vector, of the types and shapes that ``canaries`` gives them."""
+    vectors = content.get("vectors")
+    if vectors is None or vectors.ndim != 2 or len(vectors) == 0 or vectors.dtype.kind != "f":
+        return False
+    if card.image is not None:
+        pictures = content.get("pictures")
+        if pictures is None or pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
+            return False
+        return len(pictures) == len(vectors) and min(pictures.shape) > 0
+    ids, mask = content.get("ids"), content.get("mask")
+    if ids is None or mask is None or ids.ndim != 2 or ids.shape != mask.shape or len(ids) != len(vectors):
+        return False
+    whole = ids.dtype.kind in "iu" and mask.dtype.kind in "iu"
+    return whole and ids.shape[1] > 0 and bool((mask <= 1).all()) and bool((mask.sum(axis=1) > 0).all())
 
 
 def remember(layout: Layout, card: ModelCard, backbone: session.Backbone) -> None:

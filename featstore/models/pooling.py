@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from featstore.errors import UsageError
@@ -46,8 +45,8 @@ def pooled(
     if len(shape) == 2 and wanted is None:
         return body, "none"
     if len(shape) == 3:
-        # Before the class token is put in front, the patches fill a square by themselves.
-        special = 0 if math.isqrt(shape[1]) ** 2 == shape[1] else prefix
+        # Before the class token is put in front, the patches fill the grid by themselves.
+        special = prefix if _is_grid(shape[1] - prefix, side) or not _is_grid(shape[1], side) else 0
         mode = wanted or (own if own == "mean" or (own == "cls" and special) else "mean")
         if mode in ("mean", "max") or (mode == "cls" and special):
             return _over_tokens(body, mode, special), mode
@@ -67,6 +66,12 @@ def pooled(
         f"{what} gives {sizes} for each image, which is neither a map nor tokens nor a vector.",
         hint="Name another --layer, such as a whole block.",
     )
+
+
+def _is_grid(tokens: int, side: tuple[int, int]) -> bool:
+    """Whether tokens fill rows and columns that relate as the input's height and width do."""
+    rows = (r for r in range(1, tokens + 1) if tokens % r == 0)
+    return any(r * side[1] == (tokens // r) * side[0] for r in rows)
 
 
 def _places(shape: tuple[int, ...], side: tuple[int, int]) -> tuple[int, int] | None:

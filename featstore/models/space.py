@@ -19,10 +19,14 @@ __all__ = ["definition", "neutral_tokenizer", "slug", "space_id", "tensors_diges
 
 
 def tensors_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the tensors that compute the vector: dtype, shape and content of each, in no order.
+    """SHA-256 over the tensors that compute the vector: dtype, shape and content of each, in the network's order.
 
     Neither their names nor the file format matter: libraries rename tensors from version to version, and the
-    vectors stay comparable. Counters of training steps and lists of positions do not count.
+    vectors stay comparable. The order does: two layers that change places are another function. Counters of
+    training steps and lists of positions do not count.
+
+    Args:
+        state: A network's ``state_dict()``, whose order is that in which its parts were made, not a file's.
     """
     import torch
 
@@ -33,7 +37,7 @@ def tensors_digest(state: Mapping[str, torch.Tensor]) -> str:
         tensor = state[name].detach().cpu().contiguous()
         content = bytes(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else b""
         rows.append([str(tensor.dtype).removeprefix("torch."), list(tensor.shape), hashing.of_bytes(content)])
-    return hashing.of_json(sorted(rows))
+    return hashing.of_json(rows)
 
 
 def definition(
@@ -56,7 +60,7 @@ def definition(
         words = {k: v for k, v in asdict(text).items() if k not in ("inputs", "padding_side")}
     return hashing.of_json(
         {
-            "definition": 2,
+            "definition": 3,
             "architecture": architecture,
             "config": dict(config),
             "layer": layer,

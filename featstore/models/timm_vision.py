@@ -117,6 +117,8 @@ def preprocessing(configuration: Any, model: str) -> ImagePreprocessing:
 
 
 def _own_pooling(network: torch.nn.Module) -> str:
+    if hasattr(network, "head_dist"):
+        return "own"  # the mean of class and distillation token, whatever ``global_pool`` says
     found: object = getattr(network, "global_pool", None)
     if found is None:
         found = getattr(getattr(network, "head", None), "global_pool", None)

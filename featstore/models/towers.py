@@ -8,26 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import UsageError
+from featstore.errors import IntegrityError, UsageError
 from featstore.models import folder as folders
-from featstore.models import hf_images, hf_vision, quiet, space, words
-from featstore.models.catalog import ModelRequest, Target
+from featstore.models import hf_images, hf_vision, quiet, space, text_choices, words
+from featstore.models.catalog import ModelOptions, ModelRequest, Target
 from featstore.models.choosing import choose
 from featstore.models.folder import FolderSpec
+from featstore.models.hf_config import function_config
 from featstore.models.hf_network import network_of
 from featstore.models.original import Original
 from featstore.models.vision import image_graph
-from featstore.records import TextPreprocessing
+from featstore.records import Modality, TextPreprocessing
 from featstore.storage import hashing
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load"]
+__all__ = ["check_options", "load"]
 
+_NO_LIMIT = 1 << 20
 _OUTSIDE = ("logit_scale", "logit_bias")  # of the training's loss, in no vector
 _PROJECTIONS = {"image": "visual_projection", "text": "text_projection"}
 _TOWERS = {"image": "vision_model", "text": "text_model"}
+_SETTINGS = {"image": "vision_config", "text": "text_config"}
 # Source: string.punctuation, which transformers' SiglipTokenizer removes.
 _PUNCTUATION = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"
 
@@ -35,7 +38,7 @@ _PUNCTUATION = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"
 def load(target: Target, request: ModelRequest, progress: Callable[[str], None]) -> Original:
     """Loads one tower of a two-tower model: its projection, of length 1.
 
-    Both towers' cards have the same ``joint_id``, a digest over the tensors of both.
+    Both towers' cards have the same ``joint_id``, a digest over the tensors and settings of both.
 
     Args:
         target: The model, with its folder and which tower.
@@ -51,24 +54,16 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
     tower = target.tower or "image"
     options = request.options
     place, file = target.folder or Path(), request.weights
-    if tower == "text" and (options.pooling or options.layer):
-        raise UsageError(
-            f"{target.name}: the vector of a text tower is its projection; --pooling and --layer do not fit.",
-            hint="Leave them out.",
-        )
-    if options.pooling and not options.layer:
-        raise UsageError(
-            f"--pooling {options.pooling}: the vector of {target.name} is its projection.",
-            hint="Leave --pooling out, or name the layer to pool with --layer.",
-        )
+    check_options(target.name, tower, options)
     spec = folders.read(place)
     progress(f"loading {target.name}")
-    network = network_of(place, file)
+    network: Any = network_of(place, file)
     state = {n: t for n, t in network.state_dict().items() if n not in _OUTSIDE and not n.endswith("position_ids")}
     official = file is None
     name = target.name.removeprefix("hf:").removesuffix(f":{tower}") + ("" if official else "-custom")
     own = (f"{_TOWERS[tower]}.", f"{_PROJECTIONS[tower]}.")
-    settings = spec.config.get("vision_config" if tower == "image" else "text_config") or {}
+    settings = spec.config.get(_SETTINGS[tower]) or {}
+    joint = hashing.of_json([space.tensors_digest(state), function_config(network.config)])
     body = _body(network, tower)
     draft = Original(
         graph=body,
@@ -85,8 +80,8 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
         weights_sha256=folders.digest(place) if file is None else hashing.of_file(file),
         libraries=("torch", "transformers") + (("tokenizers",) if tower == "text" else ()),
         licence=spec.licence if official else "unknown",
-        config=replace(spec, config=settings).function_config,
-        joint_id=space.space_id(name, space.tensors_digest(state)),
+        config=function_config(network.config)[_SETTINGS[tower]],
+        joint_id=f"{network.config.model_type}-{joint[:16]}",
     )
     if tower == "text":
         return _text(draft, body, replace(spec, config=settings), network, request)
@@ -104,6 +99,24 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
         slug=draft.slug + vector.suffix,
         image=how,
     )
+
+
+def check_options(model: str, tower: Modality, options: ModelOptions) -> None:
+    """Refuses pooling and layers that a tower cannot have.
+
+    Raises:
+        UsageError: It is the text tower, or ``--pooling`` stands without ``--layer``.
+    """
+    if tower == "text" and (options.pooling or options.layer):
+        raise UsageError(
+            f"{model}: the vector of a text tower is its projection; --pooling and --layer do not fit.",
+            hint="Leave them out.",
+        )
+    if options.pooling and not options.layer:
+        raise UsageError(
+            f"--pooling {options.pooling}: the vector of {model} is its projection.",
+            hint="Leave --pooling out, or name the layer to pool with --layer.",
+        )
 
 
 def _text(
@@ -138,6 +151,7 @@ def _text(
         prompt_document=options.prompt_document or "",
         prompt_query=options.prompt_query or "",
     )
+    text_choices.check_prompts(draft.model, how, lambda prompt: len(encode([prompt], _NO_LIMIT)[0]))
     return replace(
         draft,
         graph=TextTower().eval(),
@@ -176,6 +190,8 @@ def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[l
         declared: Any = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
     except ValueError as error:
         raise UsageError(f"{settings} cannot be read as JSON: {error}.") from error
+    if not isinstance(declared, dict):
+        raise IntegrityError(f"{settings} is damaged: a JSON object was expected.")
     if declared.get("tokenizer_class") != "SiglipTokenizer":
         with quiet.libraries():
             return words._tokenizer(spec)
@@ -199,7 +215,7 @@ def _sentence_pieces(
             f"{spec.folder}: SigLIP's tokenizer is there only as spiece.model, which featstore does not read.",
             hint="Add the tokenizer.json of the same model.",
         )
-    body = json.loads(space.neutral_tokenizer(path.read_text("utf-8")))
+    body = json.loads(space.neutral_tokenizer(path.read_bytes().decode("utf-8", "replace")))
     steps: list[dict[str, Any]] = [{"type": "Lowercase"}] if declared.get("do_lower_case", True) else []
     steps += [
         {"type": "Replace", "pattern": {"Regex": _PUNCTUATION}, "content": ""},
@@ -216,10 +232,12 @@ def _sentence_pieces(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} cannot be read as a tokenizer: {first[:300]}") from error
     pad = engine.token_to_id(str(declared.get("pad_token") or "</s>"))
-    limit = int(declared.get("model_max_length") or 64)
+    limit = declared.get("model_max_length") or 64
+    if not isinstance(limit, int | float) or limit < 1:
+        raise IntegrityError(f"{spec.transformer / 'tokenizer_config.json'} is damaged: model_max_length {limit!r}.")
 
     def encode(texts: list[str], max_length: int) -> list[list[int]]:
         engine.enable_truncation(max_length)
         return [list(e.ids) for e in engine.encode_batch(texts)]
 
-    return text, encode, int(pad if pad is not None else spec.config.get("pad_token_id") or 0), min(limit, 10**9)
+    return text, encode, int(pad if pad is not None else spec.config.get("pad_token_id") or 0), int(min(limit, 10**9))

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import NotFoundError, UsageError
+from featstore.errors import IntegrityError, NotFoundError, UsageError
 from featstore.models import folder as folders
 from featstore.models import quiet, space, text_choices, weights
 from featstore.models.catalog import ModelRequest, Target
 from featstore.models.folder import Dense, FolderSpec
+from featstore.models.hf_config import function_config
 from featstore.models.hf_network import network_of
 from featstore.models.original import Original
 from featstore.models.text_graph import text_graph
@@ -54,15 +55,18 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
     progress(f"loading {target.name}")
     importlib.import_module("transformers.utils.logging")  # so that ``quiet`` can switch off its progress bars
     with quiet.libraries():
-        network = network_of(spec.transformer, file, text=True)
+        network: Any = network_of(spec.transformer, file, text=True)
         tokenizer, encode, pad, limit = _tokenizer(spec)
     how = TextPreprocessing(
-        max_length=min(spec.max_length or spec.longest, limit),
+        max_length=min(spec.longest, limit),
         pad_token_id=pad,
         inputs=("input_ids", "attention_mask"),
         prompt_document=spec.prompt_document,
         prompt_query=spec.prompt_query,
     )
+    special = len(encode([""], _NO_LIMIT)[0])
+    if how.max_length <= special:
+        raise UsageError(f"{target.name} takes {how.max_length} tokens, and its tokenizer adds {special} to each text.")
     text_choices.check_prompts(target.name, how, lambda prompt: len(encode([prompt], _NO_LIMIT)[0]))
     tail = [_layer(step) for step in spec.tail]
     state = dict(network.state_dict())
@@ -94,7 +98,7 @@ def load(target: Target, request: ModelRequest, progress: Callable[[str], None])
         licence=(package.licence if package else spec.licence) if official else "unknown",
         training_data=package.training_data if package and official else "unknown",
         url=package.url if package and official else None,
-        config=spec.function_config,
+        config=function_config(network.config),
         text=how,
         tokenizer=tokenizer,
         encode=lambda texts: encode([how.prompt_document + text for text in texts], how.max_length),
@@ -111,7 +115,9 @@ def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[l
     from transformers import AutoTokenizer
 
     try:
-        found: Any = AutoTokenizer.from_pretrained(str(spec.transformer), local_files_only=True, use_fast=True)
+        found: Any = AutoTokenizer.from_pretrained(
+            str(spec.transformer), local_files_only=True, use_fast=True, trust_remote_code=False
+        )
         engine = type(found.backend_tokenizer)
         text = found.backend_tokenizer.to_str()
         own = spec.transformer / "tokenizer.json"
@@ -122,7 +128,11 @@ def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[l
             reference = engine.from_str(space.neutral_tokenizer(text))
             if all(probe.encode(s).ids == reference.encode(s).ids for s in _PROBES):
                 text = stored
-    except (AttributeError, ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        # It is a huge number where nobody set it.
+        limit = int(found.model_max_length) if 0 < int(found.model_max_length) < 10**9 else 10**9
+    except IntegrityError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain Exception
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"transformers cannot load the tokenizer of {spec.transformer}: {first[:300]}") from error
     text = space.neutral_tokenizer(text)
@@ -130,8 +140,6 @@ def _tokenizer(spec: FolderSpec) -> tuple[str, Callable[[list[str], int], list[l
         text = _lower_cased(text)
     pads = (found.pad_token_id, spec.config.get("pad_token_id"), found.eos_token_id, spec.config.get("eos_token_id"), 0)
     pad = next(int(value) for value in pads if isinstance(value, int) and value >= 0)
-    # model_max_length is a huge number where nobody set it.
-    limit = int(found.model_max_length) if 0 < int(found.model_max_length) < 10**9 else 10**9
     final = engine.from_str(text)
 
     def encode(texts: list[str], max_length: int) -> list[list[int]]:
@@ -165,6 +173,11 @@ def _layer(step: Dense | str) -> torch.nn.Module | None:
 
     names = ("model.safetensors", "pytorch_model.bin")
     path = next((step.folder / name for name in names if (step.folder / name).is_file()), step.folder / names[0])
+    if not path.is_file():
+        raise NotFoundError(
+            f"the model folder is incomplete: {step.folder} has no weights ({' or '.join(names)}).",
+            hint="Save or download the whole folder again.",
+        )
     layer = nn.Sequential()
     layer.add_module("linear", nn.Linear(step.inputs, step.outputs, bias=step.bias))
     weights.fill(layer, weights.read(path), source=str(path))

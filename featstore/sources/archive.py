@@ -99,6 +99,8 @@ class Headers:
                     own |= self._records(content, start)
                 else:
                     own[b"path" if kind == b"L" else b"linkpath"] = content.partition(b"\0")[0]
+                if sum(len(k) + len(v) for records in (shared, own) for k, v in records.items()) > _EXTENDED_LIMIT:
+                    raise _bad(start, f"extended headers of more than {_EXTENDED_LIMIT:,} bytes before one member")
                 continue
             known = {**shared, **own}
             own = {}

@@ -15,7 +15,7 @@ from featstore.sources.items import Scan
 from featstore.sources.pictures import Pictures
 from featstore.sources.rows import Chunk
 from featstore.sources.values import joined, moment, plain, typed
-from featstore.storage import Stat, hashing
+from featstore.storage import Stat, frames, hashing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +57,8 @@ class Gathered:
         self._pictures = pictures
         self._marks = (marks.mtime_ns, files.signed(marks.inode))
         self._known = _known_files(previous)
+        self._ids_at = _ids_at(previous) if columns.id is None else {}
+        self._unreachable: list[str] = []
         self._seen: set[str] = set()
         self._group = next((n for n, target in columns.renamed.items() if target == "group"), None)
         self._groups_of: dict[str, set[object]] = {}
@@ -100,7 +102,7 @@ class Gathered:
                 continue
             name = item_id or self._own_name(content, part, groups)
             if name is None or name in self._seen:
-                if ids is None:
+                if ids is None and (name is None or groups is None):
                     self._twins += 1
                 else:
                     self._refuse(name, number, ItemError("scan", "duplicate_id", "an earlier row has the same id."))
@@ -155,7 +157,30 @@ class Gathered:
                 f"{self._twins:,} rows repeat the {what} of an earlier row and are one item with it; "
                 "name an id column to keep them apart"
             )
-        return Scan(items=table, rejects=tuple(self._rejects), warnings=tuple(warnings))
+        return Scan(
+            items=self._shortened(table),
+            rejects=tuple(self._rejects),
+            warnings=tuple(warnings),
+            unreachable=tuple(self._unreachable),
+        )
+
+    def _shortened(self, table: pa.Table) -> pa.Table:
+        """The items, those whose picture is in one group only named by its path alone.
+
+        Known at the end, so that an id does not depend on the order of the rows.
+        """
+        import pyarrow as pa
+
+        if not self._groups_of:
+            return table
+        shared = {_in_group(n, g) for n, groups in self._groups_of.items() if len(groups) > 1 for g in groups}
+        short = {
+            _in_group(n, next(iter(groups))): n
+            for n, groups in self._groups_of.items()
+            if len(groups) == 1 and n not in shared
+        }
+        names = [short.get(name, name) for name in frames.strings(table, "item_id")]
+        return table.set_column(0, table.schema.field(0), pa.array(names, pa.string()))
 
     def _ids(self, chunk: Chunk) -> list[str | None] | None:
         name = self._columns.id
@@ -186,7 +211,7 @@ class Gathered:
         return plain(chunk.columns[self._group]).to_pylist() if self._group in chunk.columns else missing
 
     def _own_name(self, content: _Found, part: _Part, groups: list[Any] | None) -> str | None:
-        """The id of an item that has none: its content's hash; of a picture in a group its path.
+        """The id of an item that has none: its content's hash; of a picture in a group its path and the group.
 
         None where the picture is in the group already.
         """
@@ -198,7 +223,7 @@ class Gathered:
         if group in others:
             return None
         others.add(group)
-        return name if len(others) == 1 else f"{name}#{group}"
+        return _in_group(name, group)
 
     def _parts(self, chunk: Chunk) -> list[_Part]:
         missing = [None] * len(chunk.numbers)
@@ -235,6 +260,8 @@ class Gathered:
         for place, result in zip(new, files.hash_files(list(new.values())), strict=True):
             part = found[place]
             if isinstance(result, ItemError):
+                if not isinstance(part.content, ItemError):
+                    self._unreachable += self._ids_at.get(part.content[1], [])
                 part.content = result
             elif not isinstance(part.content, ItemError):
                 part.content = (result.sha256, part.content[1], result.size, result.mtime_ns, result.inode)
@@ -245,6 +272,7 @@ class Gathered:
         content = pictures.content(value)
         if content is not None:
             return (hashing.of_bytes(content), locator, len(content), *self._marks), None
+        located = None
         try:
             located = pictures.locate(value)
             if located is None:
@@ -256,6 +284,7 @@ class Gathered:
             return error, None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
+            self._unreachable += self._ids_at.get(f"file:{located}", [])
             return ItemError("read", "unreadable", f"{value!r:.200} cannot be read: {reason}."), None
         marks = (stats.st_size, stats.st_mtime_ns, files.signed(stats.st_ino))
         digest = self._known.get((f"file:{located}", *marks))
@@ -275,6 +304,20 @@ class Gathered:
         self._rejects.append(
             Reject(item_id=name, content_sha256=None, stage=error.stage, code=error.code, message=message)
         )
+
+
+def _in_group(name: str, group: object) -> str:
+    return name if group is None else f"{name}#{group}"
+
+
+def _ids_at(previous: pa.Table | None) -> dict[str, list[str]]:
+    """The ids of the last scan's items by the file that each was read from."""
+    found: dict[str, list[str]] = {}
+    if previous is not None:
+        for where, item in zip(frames.strings(previous, "locator"), frames.strings(previous, "item_id"), strict=True):
+            if where.startswith("file:"):
+                found.setdefault(where, []).append(item)
+    return found
 
 
 def _schema() -> pa.Schema:

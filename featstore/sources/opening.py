@@ -30,6 +30,8 @@ def open_source(uri: str, *, modality: Modality, options: SourceOptions | None =
         SettingsError: An option names a column that is not there.
     """
     options = options or SourceOptions()
+    if not uri.strip():
+        raise UsageError("no source was named: it is an empty text.", hint="For the working folder, write a point: .")
     if uri.startswith(("s3://", "gs://", "gcs://", "az://", "abfs://", "abfss://")):
         raise UsageError(
             f"{uri}: sources in buckets are not supported yet.", hint="Copy or mount the bucket and name the folder."

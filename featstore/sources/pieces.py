@@ -127,6 +127,8 @@ def combine(pieces: Sequence[Piece], options: SourceOptions, before: dict[str, s
     import pyarrow as pa
 
     several = any(piece.several for piece in pieces)
+    if before is not None and options.group_column is None and ("group" in before) != several:
+        return None
     own = {name for piece in pieces for name in piece.own}
     if not several or options.group_column is not None:
         own.discard("group")

@@ -138,7 +138,10 @@ class _Indexing:
                 found.warnings.append("has bytes behind its end that belong to no tar; they are ignored")
         for sample in self._samples.values():
             if sample.error is not None:
-                self._refuse(sample.key, sample.error)
+                several = len(sample.contents) > 1  # as their items are called in the table
+                for suffix in [c.suffix for c in sample.contents] if several else [None]:
+                    name = sample.key if suffix is None else sample.key + b"." + suffix.encode()
+                    self._refuse(name, sample.error)
             elif self._limit is not None and sample.number >= self._limit:
                 continue
             elif sample.contents:

@@ -133,7 +133,7 @@ class _RowReader:
             values = self._rows.fetch(locator, self._columns)
             if several:
                 values = [(Pictures.several(values[0]) or [])[int(number)]]
-        except (ValueError, IndexError, OSError, StopIteration, UsageError, ArithmeticError) as error:
+        except (ValueError, IndexError, OSError, StopIteration, KeyError, UsageError, ArithmeticError) as error:
             raise ItemError("read", "changed_during_run", f"the table's row cannot be found again: {error}.") from error
         content: Any = self._compose(values) if self._text else Pictures.content(values[0])
         digest = hashing.of_text(content) if isinstance(content, str) else hashing.of_bytes(content or b"")

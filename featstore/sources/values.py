@@ -34,7 +34,10 @@ def typed(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     ):
         if pc.all(pc.match_substring_regex(column, pattern)).as_py():
             lowered: Any = pc.utf8_lower(column) if kind == pa.bool_() else column
-            return lowered.cast(kind)  # type: ignore[no-any-return]
+            found = lowered.cast(kind)
+            if kind == pa.float64() and not pc.all(pc.is_finite(found)).as_py():
+                return column  # 1e400 and 2e400 are codes, and not one infinity
+            return found  # type: ignore[no-any-return]
     return column
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import BinaryIO
 
 from featstore.errors import ConflictError, StorageError
 
-__all__ = ["TEMPORARY_SUFFIX", "make_folder", "replacing", "sync"]
+__all__ = ["TEMPORARY_SUFFIX", "link", "make_folder", "move", "replacing", "sync", "temporary"]
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -36,22 +37,22 @@ def replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
         ConflictError: ``create`` was asked for and the file is there.
         StorageError: The disk refused: full, read-only, denied, failing.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    new = temporary(path)
     try:
         make_folder(path.parent)
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             if create:
-                os.link(temporary, path)
+                os.link(new, path)
             else:
-                os.replace(temporary, path)
+                os.replace(new, path)
         finally:
             with suppress(FileNotFoundError):
-                os.unlink(temporary)
+                os.unlink(new)
         _sync_folder(path.parent)
     except FileExistsError as error:
         raise ConflictError(f"{path} is there already; another writer made it first.") from error
@@ -60,6 +61,41 @@ def replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
             f"cannot write {path}: {error.strerror or error}.",
             hint="Nothing was replaced. Free space or mend the permissions, then run the same command again.",
         ) from error
+
+
+def temporary(path: Path) -> Path:
+    """A new name beside a file, for what another library writes and ``move`` then puts in its place."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+
+
+def move(source: Path, target: Path) -> None:
+    """Makes a written file durable and lets it take the place of another in the same folder.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    sync([source])
+    try:
+        os.replace(source, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}.") from error
+
+
+def link(source: Path, target: Path) -> None:
+    """Gives a file that never changes a second name; a copy where the disk has no links.
+
+    Raises:
+        StorageError: The file is gone or the disk refused.
+    """
+    try:
+        make_folder(target.parent)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise StorageError(f"cannot copy {source} to {target}: {error.strerror or error}.") from error
 
 
 def make_folder(folder: Path) -> None:

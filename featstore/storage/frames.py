@@ -11,7 +11,7 @@ from featstore.storage.tree import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["read", "strings", "write"]
+__all__ = ["read", "spare_pandas", "strings", "write"]
 
 
 def write(storage: Storage, path: str, table: pa.Table) -> int:
@@ -50,3 +50,28 @@ def read(storage: Storage, path: str, columns: Sequence[str] | None = None) -> p
 def strings(table: pa.Table, column: str) -> list[str]:
     """A column of texts that are never null, as a list."""
     return [str(value) for value in table[column].to_pylist()]
+
+
+def spare_pandas() -> None:
+    """Keeps pyarrow from importing the whole of pandas, where that is installed, at its first conversion.
+
+    A command that answers one question would spend a fifth of its time on it. pyarrow asks once; whoever really has
+    to do with frames of pandas afterwards is not hindered.
+    """
+    import sys
+
+    import pyarrow as pa
+
+    class _Absent:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name == "pandas":
+                raise ModuleNotFoundError("pandas is not needed here", name=name)
+
+    if "pandas" not in sys.modules:
+        absent = _Absent()
+        sys.meta_path.insert(0, absent)
+        try:
+            pa.array([0])
+        finally:
+            sys.meta_path.remove(absent)

@@ -15,6 +15,9 @@ from featstore.storage import Storage
 
 __all__ = ["Addition", "Commit", "LiveFile", "Snapshot", "damaged_log", "read_commit", "versions"]
 
+# Source: the messages of delta-rs (1.6) and its kernel for a protocol that they do not know.
+_NEWER = re.compile(r"minimum (reader|writer) version|[Ff]eature '[^']*' is not supported|set these reader features")
+
 _LOG_FILE = re.compile(r"^(\d{20})\.json$")
 
 
@@ -77,7 +80,12 @@ def versions(storage: Storage, folder: str) -> list[int]:
 
 
 def damaged_log(storage: Storage, folder: str, what: str) -> IntegrityError:
-    """The error for a log that is not what was written."""
+    """The error for a log that is not what was written, or that only a newer reader understands."""
+    if _NEWER.search(what):
+        return IntegrityError(
+            f"the table in {storage.local(folder)} was written for a newer reader of Delta Lake: {what}.",
+            hint="Upgrade featstore, which brings a newer reader.",
+        )
     return IntegrityError(
         f"the log of {storage.local(folder)} is damaged: {what}.",
         hint="Restore its _delta_log folder from a backup.",

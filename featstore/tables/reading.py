@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from featstore.tables.entries import LiveFile
 from featstore.tables.footer import DataFile, damaged, opening
 from featstore.tables.log import DeltaLog
 from featstore.tables.parts import PartFile
+from featstore.tables.picking import Verified
 from featstore.tables.vectors import THREADS, fill, gather
 from featstore.tables.writer import writing
 
@@ -39,16 +40,11 @@ class Reader:
     schema: pa.Schema
     dim: int
     _footers: dict[str, str] | None = None
+    verified: Verified = field(default_factory=Verified)
 
     def rows(self, names: Sequence[str] | None = None) -> pa.Table:
         """As ``FeatureTable.rows``."""
-        wanted = [name for name in self.schema.names if name != columns.VECTOR] if names is None else list(names)
-        unknown = [name for name in wanted if name not in self.schema.names or name == columns.VECTOR]
-        if unknown:
-            raise NotFoundError(
-                f"there is no column {', '.join(unknown)} to read; there are {', '.join(self.schema.names)}.",
-                hint="Vectors are read by matrix().",
-            )
+        wanted = self.readable(names)
         tables = []
         for live in self.files:
             with self.opening(live) as file:
@@ -57,6 +53,25 @@ class Reader:
         if tables:
             return pa.concat_tables(tables)
         return _with_place(pa.schema([self.schema.field(name) for name in wanted]).empty_table(), "")
+
+    def readable(self, names: Sequence[str] | None) -> list[str]:
+        """The columns to read; all but the vectors by default.
+
+        Raises:
+            NotFoundError: There is no such column.
+        """
+        wanted = [name for name in self.schema.names if name != columns.VECTOR] if names is None else list(names)
+        unknown = [name for name in wanted if name not in self.schema.names or name == columns.VECTOR]
+        if unknown:
+            raise NotFoundError(
+                f"there is no column {', '.join(unknown)} to read; there are {', '.join(self.schema.names)}.",
+                hint="Vectors are read by matrix().",
+            )
+        return wanted
+
+    def read_group(self, file: DataFile, names: list[str], group: int) -> pa.Table:
+        """Some columns of one row group of an open file."""
+        return _read_rows(file, names, self.schema, group=group)
 
     def head(self, count: int) -> pa.Table:
         """The first rows, without vectors."""
@@ -204,6 +219,10 @@ class Reader:
             self._footers = self.log.footers(self.files)
         where = self.layout.storage.local(self._path(live.path))
         return opening(where, size=live.size, rows=live.rows, digest=self._footers.get(live.path))
+
+    def path(self, live: LiveFile) -> str:
+        """The file's path in the store."""
+        return self._path(live.path)
 
     def live(self, name: str) -> LiveFile:
         """The file of that path.

@@ -22,7 +22,7 @@ from featstore.errors import (
 )
 from featstore.layout import Layout
 from featstore.records import CommitInfo
-from featstore.tables import columns, evolution, history, metadata, reading, retyping, staged, upkeep
+from featstore.tables import columns, evolution, history, metadata, picking, reading, retyping, staged, upkeep
 from featstore.tables.entries import LiveFile, Snapshot
 from featstore.tables.log import DeltaLog
 from featstore.tables.parts import Cleaned, PartFile, Problem
@@ -54,6 +54,7 @@ class FeatureTable:
         self._folder = layout.table(name, space_id)
         self._log = DeltaLog(layout.storage, self._folder)
         self._snapshot = snapshot
+        self._kept_reader: reading.Reader | None = None
         self.name = name
         self.space_id = space_id
         self.dim = dim
@@ -126,6 +127,11 @@ class FeatureTable:
         return tuple(file.path for file in self._files())
 
     @property
+    def file_rows(self) -> dict[str, int]:
+        """How many rows each of ``files`` has, in reading order: a row's number is its place behind those before."""
+        return {file.path: file.rows for file in self._files()}
+
+    @property
     def bytes(self) -> int:
         """The size of the version's data files."""
         return sum(file.size for file in self._files())
@@ -179,6 +185,51 @@ class FeatureTable:
             IntegrityError: A file is missing or damaged.
         """
         return self._reader().vectors(files, rows)
+
+    def rows_at(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads some rows without their vectors; of the files only the row groups that hold them.
+
+        Args:
+            rows: (n,) int64, row numbers in the order of ``rows()``; one may be asked for several times.
+            columns: The columns to read; all by default.
+
+        Returns:
+            The columns (without ``_file`` and ``_row``), one row for each number, in the order asked for.
+
+        Raises:
+            NotFoundError: There is no such column or row.
+            IntegrityError: A file is missing or damaged.
+        """
+        return picking.rows_at(self._reader(), rows, columns)
+
+    def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Reads some vectors; of the files only what holds them, checked like all that is read.
+
+        Args:
+            rows: (n,) int64, row numbers in the order of ``rows()``; one may be asked for several times.
+
+        Returns:
+            (n, dim) float32, in the order asked for.
+
+        Raises:
+            NotFoundError: There is no such row.
+            IntegrityError: A file is missing or damaged.
+        """
+        return picking.vectors_at(self._reader(), rows)
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The rows of some items, read from no more than the row groups that may hold them.
+
+        Args:
+            ids: Any texts; one may stand there several times.
+
+        Returns:
+            (len(ids),) int64, row numbers in the order of ``rows()``; -1 for an id that is not there.
+
+        Raises:
+            IntegrityError: A file is missing or damaged.
+        """
+        return picking.find(self._reader(), ids)
 
     def stream(
         self, names: Sequence[str], keep: Mapping[str, NDArray[np.bool_]] | None = None
@@ -457,8 +508,11 @@ class FeatureTable:
         return () if self._snapshot is None else self._snapshot.files
 
     def _reader(self) -> reading.Reader:
-        schema = pa.schema(columns.FIXED) if self._snapshot is None else self._snapshot.schema
-        return reading.Reader(self._layout, self._log, self._files(), schema, self.dim)
+        # Kept: the digests of the footers and the row groups that have passed need no second look.
+        if self._kept_reader is None:
+            schema = pa.schema(columns.FIXED) if self._snapshot is None else self._snapshot.schema
+            self._kept_reader = reading.Reader(self._layout, self._log, self._files(), schema, self.dim)
+        return self._kept_reader
 
     def _part(self, run_id: str, part: int) -> str:
         if not _RUN_ID.fullmatch(run_id):

@@ -25,12 +25,12 @@ __all__ = ["doctor"]
 _LITTLE_DISK = 2 * 1024**3
 
 
-def doctor(layout: Layout, *, network: bool = True) -> DoctorReport:
+def doctor(layout: Layout, *, network: bool = False) -> DoctorReport:
     """Looks at everything an extract depends on; changes nothing.
 
     Args:
         layout: The store; it need not exist yet.
-        network: Also try to reach the model hub, for three seconds at most.
+        network: Also try to reach the model hub, for three seconds at most. Without, no socket is opened.
 
     Returns:
         One check a line; ``ok`` is whether none is an error.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from featstore import index
 from featstore.records import GcReport, Manifest, OpenRun
 from featstore.storage import documents, locks
 
@@ -49,6 +50,12 @@ def gc(
                     compacted += len(before - set(fresh.files))
                     written += len(set(fresh.files) - before)
             versions = [commit.version for commit in fresh.history()][: max(1, keep_versions)]
+            versions += [v for v in index.pinned(layout, table.name, table.space_id) if v not in versions]
+            gone = index.clean(
+                layout, table.name, table.space_id, older_than_seconds=grace_hours * 3600, dry_run=dry_run
+            )
+            files += len(gone)
+            size += sum(gone)
             kept[f"{table.name}@{table.space_id}"] = sorted(versions)
             if documents.find(layout.storage, layout.open_run(table.name, table.space_id), OpenRun) is not None:
                 continue  # what an unfinished run has staged is worth keeping, however old: it may be resumed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from featstore import index
 from featstore.models import load_card
 from featstore.records import SourceRecord, TableSummary
 from featstore.storage import documents
@@ -39,4 +40,5 @@ def summarise(layout: Layout, table: FeatureTable) -> TableSummary:
         updated_ts=table.history()[0].timestamp,
         columns=tuple(table.column_names),
         path=str(table.path),
+        index=index.summary(layout, table.name, table.space_id),
     )

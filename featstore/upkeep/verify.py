@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featstore import models
+from featstore import bridge, index, models
 from featstore.encode import Observer
 from featstore.errors import FeatstoreError, IntegrityError
 from featstore.extract import previews
@@ -57,6 +57,7 @@ def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) 
     spaces = sorted({table.space_id for table in tables})
     for space_id in spaces:
         findings += _model(layout, space_id)
+        findings += bridge.verify(layout, space_id)
     sampled, cosines = 0, []
     for name in sorted({table.name for table in tables}):
         findings += _besides(layout, name)
@@ -71,6 +72,7 @@ def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) 
             for problem in table.verify()
         ]
         findings += found
+        findings += index.verify(layout, table.name, table.space_id)
         if sample and not any(finding.severity == "error" for finding in findings):
             try:
                 ids, similar = _sample(layout, table, sample)

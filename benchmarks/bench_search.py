@@ -1,0 +1,307 @@
+"""Search beside numpy, hnswlib, usearch, LanceDB and autofaiss, at equal recall and on the same threads.
+
+    make bench-search                                          # about ten minutes, writes benchmarks/results/search.md
+    python benchmarks/bench_search.py --peers PYTHON --quick   # a look: few vectors, two rounds, prints only
+
+The vectors have the shape of real embeddings (search_data.py): 200,000 × 384 and 50,000 × 2,048. Every index is built
+once and its search tuned to recall@10 ≥ 0.95 on 500 queries; recall and speed are of 1,000 others. Rounds are paired:
+each measures every way once, one query at a time and all at once. featstore's index is the first that
+``neighbours.recipes`` names; its exact search is beside numpy's, a matrix product and a partition.
+``search_peers.py`` says how the others are built; PYTHON is that of an environment with search-peers.txt in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import machine, median, paired, ratio, rounds_of, write
+from numpy.typing import NDArray
+from search_data import image_like, text_like
+
+from featstore.neighbours import VectorIndex, exact, recipes, truth_of, tune
+from featstore.settings import available_cpus
+
+K, RECALL = 10, 0.95
+TUNING, ASKED, SINGLE = 500, 1000, 50
+SHARES = (1.0, 0.01, 0.0001)
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Way:
+    """One way to search: what it is, how it was made, and its two searches, each of which gives labels."""
+
+    what: str
+    build: float
+    setting: str
+    recall: float
+    batch: Callable[[], object]
+    single: Callable[[], object]
+
+
+class Worker:
+    """A peer in a process of its own."""
+
+    def __init__(self, python: str, name: str, folder: Path, threads: int) -> None:
+        self.out = folder / f"{name}.npy"
+        self.process = subprocess.Popen(
+            [python, str(HERE / "search_peers.py"), name, str(folder / "x.npy"), str(folder / "q.npy"), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "LANCE_CPU_THREADS": str(threads)},
+        )
+
+    def call(self, **what: object) -> dict[str, Any]:
+        """One call and its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(what), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a peer ended with exit code {self.process.wait()}; see above")
+        return dict(json.loads(line))
+
+    def search(self, setting: int, first: int, last: int, *, one: bool = False, keep: bool = False) -> float:
+        """Seconds of a search of some of the queries; ``keep`` leaves the labels in ``out``."""
+        out = str(self.out) if keep else None
+        return float(self.call(do="search", setting=setting, first=first, last=last, one=one, out=out)["seconds"])
+
+    def end(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Its seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def hits(labels: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
+    """The mean share of the true ones that were found."""
+    return float((labels[:, :, None] == truth[:, None, :]).any(axis=2).sum(axis=1).mean() / truth.shape[1])
+
+
+def numpy_exact(x: NDArray[np.float32], q: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Exact search as one writes it in numpy, 250 queries at once."""
+    found = []
+    for start in range(0, len(q), 250):
+        scores = q[start : start + 250] @ x.T
+        near = np.argpartition(scores, scores.shape[1] - K, axis=1)[:, -K:]
+        order = np.argsort(-np.take_along_axis(scores, near, 1), axis=1)
+        found.append(np.take_along_axis(near, order, 1))
+    return np.concatenate(found)
+
+
+def one_by_one(search: Callable[[NDArray[np.float32]], object], q: NDArray[np.float32]) -> Callable[[], object]:
+    """The same search, one query at a time."""
+    return lambda: [search(q[at : at + 1]) for at in range(len(q))]
+
+
+def ours(x: NDArray[np.float32], q: NDArray[np.float32], truth: NDArray[np.int64], kind: str | None) -> tuple[Way, Any]:
+    """An index of featstore: of a kind, or the first that it would try."""
+    recipe = recipes(*x.shape, kind=kind)[0]
+    start = time.perf_counter()
+    index = VectorIndex.build(x, recipe)
+    seconds = time.perf_counter() - start
+    search, _ = tune(index, recipe, x, q[:TUNING], truth[:TUNING], k=K, recall=RECALL)
+    at = None if index.holds_vectors else x.__getitem__
+
+    def run(asked: NDArray[np.float32]) -> NDArray[np.int64]:
+        return index.search(asked, K, search=search, vectors_at=at)[0]
+
+    rest = q[TUNING:]
+    setting = ", ".join(f"{name} {value}" for name, value in search.items())
+    recall = hits(run(rest), truth[TUNING:])
+    return Way(recipe.factory, seconds, setting, recall, lambda: run(rest), one_by_one(run, rest[:SINGLE])), index
+
+
+def peer(worker: Worker, truth: NDArray[np.int64]) -> Way:
+    """A peer, built and tuned as ours is."""
+    built = worker.call(do="build")
+    last = TUNING + ASKED
+    for setting in built["ladder"]:
+        worker.search(setting, 0, TUNING, keep=True)
+        if hits(np.load(worker.out), truth[:TUNING]) >= RECALL:
+            break
+    worker.search(setting, TUNING, last, keep=True)
+    return Way(
+        built["what"],
+        built["seconds"],
+        str(setting),
+        hits(np.load(worker.out), truth[TUNING:]),
+        lambda: worker.search(setting, TUNING, last),
+        lambda: worker.search(setting, TUNING, TUNING + SINGLE, one=True),
+    )
+
+
+def seconds_of(way: Callable[[], object]) -> Callable[[], float]:
+    """A way's seconds: a peer's own, which leave out the talk with its process, or the clock's."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        found = way()
+        return found if isinstance(found, float) else time.perf_counter() - start
+
+    return run
+
+
+def compared(
+    title: str, x: NDArray[np.float32], q: NDArray[np.float32], python: str | None, kind: str | None, rounds: int
+) -> list[str]:
+    """One data set: every way, filters, and additions."""
+    print(f"{title}: exact neighbours", file=sys.stderr)
+    truth = truth_of(q, x, K)
+    rest = q[TUNING:]
+    ways: dict[str, Way] = {}
+    workers: list[Worker] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "x.npy", x)
+        np.save(folder / "q.npy", q)
+        lengths = np.linalg.norm(x, axis=1).astype(np.float64)
+
+        def flat(asked: NDArray[np.float32]) -> NDArray[np.int64]:
+            return exact(asked, x, K, lengths=lengths)[0]
+
+        def plain(asked: NDArray[np.float32]) -> NDArray[np.int64]:
+            return numpy_exact(x, asked)
+
+        ways["numpy, exact"] = Way("", 0, "", 1.0, lambda: plain(rest), one_by_one(plain, rest[:SINGLE]))
+        ways["featstore, exact"] = Way(
+            "", 0, "", hits(flat(rest), truth[TUNING:]), lambda: flat(rest), one_by_one(flat, rest[:SINGLE])
+        )
+        ways["featstore, index"], index = ours(x, q, truth, kind)
+        ways["featstore, ivf"], _ = ours(x, q, truth, "ivf")
+        for other in ("hnswlib", "usearch", "lancedb", "autofaiss") if python else ():
+            print(f"{title}: {other}", file=sys.stderr)
+            workers.append(Worker(python or "", other, folder, available_cpus()))
+            ways[other] = peer(workers[-1], truth)
+        batch = paired({way: seconds_of(one.batch) for way, one in ways.items()}, rounds)
+        single = paired({way: seconds_of(one.single) for way, one in ways.items()}, min(rounds, 7))
+        for worker in workers:
+            worker.end()
+        lines = [
+            f"## {title}",
+            "",
+            "| way | index | search | recall@10 | build s | queries/s, batch | × numpy | one at a time | × numpy |",
+            "|---|---|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        base = "numpy, exact"
+        for way, one in ways.items():
+            lines.append(
+                f"| {way} | {one.what} | {one.setting} | {one.recall:.3f} | {one.build:.1f} "
+                f"| {ASKED / median(batch[way]):,.0f} | {ratio(batch[base], batch[way])} "
+                f"| {SINGLE / median(single[way]):,.0f} | {ratio(single[base], single[way])} |"
+            )
+        setting = dict(part.rsplit(" ", 1) for part in ways["featstore, index"].setting.split(", ") if part)
+        search = {key: int(value) for key, value in setting.items()}
+        return [
+            *lines,
+            "",
+            *filtered(x, rest, index, search, rounds),
+            "",
+            *appended(x, index, ways["featstore, index"].build, folder, rounds),
+            "",
+        ]
+
+
+def filtered(
+    x: NDArray[np.float32], q: NDArray[np.float32], index: VectorIndex, search: dict[str, int], rounds: int
+) -> list[str]:
+    """The index where only some vectors may be found, beside numpy over the same."""
+    lines = [
+        "| may be found | recall@10 | index, queries/s | × numpy | one at a time | × numpy |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    order = np.random.default_rng(2).permutation(len(x))
+    for share in SHARES:
+        allowed = np.zeros(len(x), np.bool_)
+        allowed[order[: max(K, round(share * len(x)))]] = True
+        truth = exact(q, x, K, allowed=allowed)[0]
+
+        def by_index(asked: NDArray[np.float32], allowed: NDArray[np.bool_] = allowed) -> NDArray[np.int64]:
+            return index.search(asked, K, allowed=allowed, search=search)[0]
+
+        def by_numpy(asked: NDArray[np.float32], allowed: NDArray[np.bool_] = allowed) -> NDArray[np.int64]:
+            return np.flatnonzero(allowed)[numpy_exact(x if allowed.all() else x[allowed], asked)]
+
+        times = {}
+        for asked, count in ((q, len(q)), (q[:SINGLE], 1)):
+            both = {"numpy": by_numpy, "index": by_index}
+            work = {
+                key: (lambda way=way, asked=asked: way(asked)) if count > 1 else one_by_one(way, asked)
+                for key, way in both.items()
+            }
+            times[count > 1] = paired({key: seconds_of(one) for key, one in work.items()}, min(rounds, 7))
+        many, few = times[True], times[False]
+        lines.append(
+            f"| {share:.2%} | {hits(by_index(q), truth):.3f} | {len(q) / median(many['index']):,.0f} "
+            f"| {ratio(many['numpy'], many['index'])} | {SINGLE / median(few['index']):,.0f} "
+            f"| {ratio(few['numpy'], few['index'])} |"
+        )
+    return lines
+
+
+def appended(x: NDArray[np.float32], index: VectorIndex, build: float, folder: Path, rounds: int) -> list[str]:
+    """1 % more vectors in the file, against making the file anew: reading and durable writing on both sides."""
+    path, more = folder / "index.faiss", x[: max(1, len(x) // 100)]
+
+    def append() -> None:
+        held = VectorIndex.read(path, mapped=False)
+        held.add(more)
+        held.write(folder / "more.faiss")
+
+    whole = build + timed(lambda: index.write(path))
+    times = [timed(append) for _ in range(min(rounds, 3))]
+    return [f"1 % appended: {median(times):.2f} s, {median(times) / whole:.1%} of a rebuild ({whole:.1f} s)."]
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--peers", help="the python of an environment with search-peers.txt installed; without, no peers"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a twentieth of the vectors, two rounds, nothing is written"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="at least 7 for figures to be quoted")
+    parser.add_argument("--data", type=Path, default=Path(".bench/data"), help="where the real vectors are kept")
+    options = parser.parse_args()
+    rounds = rounds_of(options.quick, options.rounds)
+    part = 20 if options.quick else 1
+    lines = ["# Search", "", machine("faiss-cpu", "numpy"), ""]
+    lines += [f"{available_cpus()} threads; {rounds} paired rounds; recall@10 ≥ {RECALL} asked for.", ""]
+    sets = (("texts", text_like, 200_000), ("photographs", image_like, 50_000))
+    for title, make, n in sets:
+        x, q = make(options.data, n // part, TUNING + ASKED)
+        # So few vectors as a look takes would be searched exactly.
+        kind = "hnsw" if options.quick else None
+        lines += compared(f"{len(x):,} × {x.shape[1]:,}, {title}", x, q, options.peers, kind, rounds)
+        del x
+    if options.peers:
+        listed = (HERE / "search-peers.txt").read_text().splitlines()
+        lines += ["Peers: " + ", ".join(line for line in listed if line and not line.startswith("#")) + "."]
+    write("search", lines, keep=bool(options.peers) and not options.quick)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,10 @@
+"""Items that a table holds more than once: of equal content, or of vectors that are nearly equal.
+
+``grouping`` says which items belong together and chooses the threshold, ``members`` names each group's
+representative, ``sheets`` draws them and ``run`` puts it all together.
+"""
+
+from featstore.dedup.grouping import groups_of
+from featstore.dedup.run import dedup, duplicates
+
+__all__ = ["dedup", "duplicates", "groups_of"]

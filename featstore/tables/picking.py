@@ -1,0 +1,159 @@
+"""Reads a few rows of a version by their numbers: of each file only the row groups, of a group only the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from featstore.errors import NotFoundError
+from featstore.tables import checked
+from featstore.tables.vectors import fill, gather
+
+if TYPE_CHECKING:
+    from featstore.storage import Stat
+    from featstore.tables.entries import LiveFile
+    from featstore.tables.footer import DataFile
+    from featstore.tables.reading import Reader
+
+__all__ = ["Verified", "find", "rows_at", "vectors_at"]
+
+_SPARSE = 8
+
+
+class Verified:
+    """Row groups that have passed their checksums in this process, by file.
+
+    A file is remembered in the store once the whole of it has passed; a search reads a group here and there.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[Stat, set[int]]] = {}
+
+    def has(self, path: str, stat: Stat, group: int) -> bool:
+        """Whether a row group of an unchanged file has passed."""
+        before, groups = self._groups.get(path, (None, set[int]()))
+        return before == stat and group in groups
+
+    def add(self, path: str, stat: Stat, group: int) -> int:
+        """Adds a row group; returns how many of the file have passed now."""
+        before, groups = self._groups.get(path, (None, set[int]()))
+        if before != stat:
+            groups = set()
+        self._groups[path] = (stat, {*groups, group})
+        return len(groups | {group})
+
+
+def rows_at(reader: Reader, rows: NDArray[np.int64], names: Sequence[str] | None) -> pa.Table:
+    """As ``FeatureTable.rows_at``."""
+    wanted = reader.readable(names)
+    unique, back = np.unique(_numbers(rows), return_inverse=True)
+    tables = []
+    for live, places in _by_file(reader, unique):
+        with reader.opening(live) as file:
+            for group, inside in _by_group(file, places):
+                tables.append(reader.read_group(file, wanted, group).take(inside))
+    schema = pa.schema([reader.schema.field(name) for name in wanted])
+    if not tables:
+        return schema.empty_table()
+    return pa.concat_tables(tables).take(back.reshape(-1))
+
+
+def vectors_at(reader: Reader, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """As ``FeatureTable.vectors_at``."""
+    unique, back = np.unique(_numbers(rows), return_inverse=True)
+    out = np.empty((len(unique), reader.dim), np.float32)
+    known = checked.recall(reader.layout) if len(unique) else {}
+    done = 0
+    for live, places in _by_file(reader, unique):
+        path = reader.path(live)
+        with reader.opening(live) as file:
+            passed = known.get(path) == file.stat
+            for group, inside in _by_group(file, places):
+                part = out[done : done + len(inside)]
+                done += len(inside)
+                safe = passed or reader.verified.has(path, file.stat, group)
+                if safe and file.ours and len(inside) < file.chunks[group].rows // _SPARSE:
+                    part[:] = gather(file.only(group), inside, reader.dim)
+                    continue
+                whole = np.empty((file.chunks[group].rows, reader.dim), np.float32)
+                fill(whole, [(file.only(group), 0, not safe)])
+                part[:] = whole[inside]
+                if not safe and reader.verified.add(path, file.stat, group) == len(file.chunks):
+                    checked.remember(reader.layout, {path: file.stat})
+    return out if np.array_equal(back, np.arange(len(out))) else out[back.reshape(-1)]
+
+
+def find(reader: Reader, ids: Sequence[str]) -> NDArray[np.int64]:
+    """As ``FeatureTable.find``."""
+    out = np.full(len(ids), -1, np.int64)
+    # Half a surrogate pair is in no UTF-8 file, so in no id.
+    asked = {item: at for at, item in enumerate(dict.fromkeys(filter(_encodable, ids)))}
+    found = np.full(len(asked), -1, np.int64)
+    wanted = pa.array(list(asked), pa.string())
+    raw = [item.encode() for item in asked]
+    start = 0
+    for live in reader.files:
+        with reader.opening(live) as file:
+            for group, chunk in enumerate(file.chunks):
+                if raw and _may_hold(file, group, raw):
+                    column = reader.read_group(file, ["item_id"], group)["item_id"]
+                    places = np.flatnonzero(pc.is_in(column, value_set=wanted).to_numpy())
+                    for place in places.tolist():
+                        found[asked[column[place].as_py()]] = start + chunk.first_row + place
+        start += live.rows
+    for at, item in enumerate(ids):
+        if item in asked:
+            out[at] = found[asked[item]]
+    return out
+
+
+def _may_hold(file: DataFile, group: int, ids: Sequence[bytes]) -> bool:
+    """Whether a row group's statistics leave room for one of the ids."""
+    found = file.metadata.row_group(group)
+    for at in range(found.num_columns):
+        column = found.column(at)
+        if column.path_in_schema == "item_id":
+            bounds = column.statistics
+            if bounds is None or not bounds.has_min_max:
+                return True
+            low, high = str(bounds.min).encode(), str(bounds.max).encode()
+            return any(low <= item <= high for item in ids)
+    return True
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _numbers(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(rows, np.int64).reshape(-1)
+
+
+def _by_file(reader: Reader, unique: NDArray[np.int64]) -> Iterator[tuple[LiveFile, NDArray[np.int64]]]:
+    """The files that hold rows given in rising order, with the rows' places in them."""
+    starts = np.cumsum([0, *(live.rows for live in reader.files)])
+    if len(unique) and (unique[0] < 0 or unique[-1] >= starts[-1]):
+        bad = int(unique[0] if unique[0] < 0 else unique[-1])
+        raise NotFoundError(f"the table has {starts[-1]:,} rows; there is no row {bad:,}.")
+    cuts = np.searchsorted(unique, starts)
+    for at, live in enumerate(reader.files):
+        if cuts[at] < cuts[at + 1]:
+            yield live, unique[cuts[at] : cuts[at + 1]] - starts[at]
+
+
+def _by_group(file: DataFile, places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The row groups that hold places given in rising order, with the places in them."""
+    starts = np.array([*(chunk.first_row for chunk in file.chunks), file.rows])
+    cuts = np.searchsorted(places, starts)
+    for group, chunk in enumerate(file.chunks):
+        if cuts[group] < cuts[group + 1]:
+            yield group, places[cuts[group] : cuts[group + 1]] - chunk.first_row
