@@ -20,11 +20,15 @@ _BUCKETS = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What tells whether a file is still the one seen before: bytes, nanoseconds, inode."""
+    """What tells whether a file is still the one seen before: bytes, nanoseconds, inode.
+
+    ``ctime_ns`` cannot be set by programs: it also tells of a file that was put back with its old time of change.
+    """
 
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Storage:
             raise NotFoundError(f"{self.local(path)} does not exist.") from error
         except OSError as error:
             raise _failed("look at", self.local(path), error) from error
-        return Stat(found.st_size, found.st_mtime_ns, found.st_ino)
+        return Stat(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
 
     def files(self, folder: str = "") -> list[str]:
         """All files under a folder, at any depth, sorted; an absent folder has none."""

@@ -1,4 +1,4 @@
-"""Which data files have passed their checksums: by size, time of change and inode.
+"""Which data files have passed their checksums: by size, times of change and inode.
 
 A cache. Lost, damaged or overwritten by another process, it costs one more verification and nothing else.
 """
@@ -19,13 +19,13 @@ __all__ = ["CheckedFiles", "distinct", "recall", "remember"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedFiles:
-    """``cache/checked.json``: path in the store → size, mtime in nanoseconds, inode.
+    """``cache/checked.json``: path in the store → size, mtime in nanoseconds, inode, ctime in nanoseconds.
 
     ``distinct`` has, by table folder, the digest of the files in which no id occurs twice.
     """
 
     format_version: int = FORMAT_VERSION
-    files: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    files: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     distinct: dict[str, str] = field(default_factory=dict)
 
 
@@ -55,7 +55,7 @@ def _remember(layout: Layout, passed: Mapping[str, Stat], distinct: tuple[str, s
     before = _read(layout)
     every = {**{path: Stat(*stat) for path, stat in before.files.items()}, **passed}
     kept = {
-        path: (stat.size, stat.mtime_ns, stat.inode)
+        path: (stat.size, stat.mtime_ns, stat.inode, stat.ctime_ns)
         for path, stat in sorted(every.items())
         if path in passed or layout.storage.exists(path)
     }

@@ -114,7 +114,7 @@ def opening(
             raise damaged(where, f"its footer cannot be read ({error})") from error
         if rows is not None and metadata.num_rows != rows:
             raise damaged(where, f"it has {metadata.num_rows:,} rows, {rows:,} were committed")
-        stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino)
+        stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
         yield DataFile(where, descriptor, stat, metadata, seen, ours or digest is not None, chunks)
     finally:
         os.close(descriptor)

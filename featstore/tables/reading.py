@@ -241,7 +241,7 @@ class Reader:
         for live in self.files:
             with self.opening(live) as file:
                 chunks += _read_rows(file, ["item_id"], self.schema)["item_id"].chunks
-                marks.append([live.path, file.stat.size, file.stat.mtime_ns, file.stat.inode])
+                marks.append([live.path, file.stat.size, file.stat.mtime_ns, file.stat.inode, file.stat.ctime_ns])
         return pa.chunked_array(chunks, pa.string()), hashing.of_json(marks)
 
     def _path(self, name: str) -> str:
