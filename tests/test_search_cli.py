@@ -257,7 +257,11 @@ def test_a_closed_pipe_is_no_error(notes) -> None:
 
 @pytest.mark.heavy
 def test_a_cold_question_to_a_million_texts_takes_little(model_store, tmp_path) -> None:
-    """One process from its start to the printed hits, the model's load included: 1.5 s of CPU at most."""
+    """One process from its start to the printed hits, the model's load included.
+
+    1.3 to 1.5 s of CPU where this was written; the limit leaves room for a slower machine, and none for reading
+    the table's 1.5 GB.
+    """
     store = fresh(model_store, tmp_path)
     store.path.rename(tmp_path / "featstore-data")
     store = featstore.open(tmp_path / "featstore-data")
@@ -287,4 +291,5 @@ def test_a_cold_question_to_a_million_texts_takes_little(model_store, tmp_path) 
         assert process.returncode == 0
         assert len(hits) == 10
         spent.append(usage.ru_utime + usage.ru_stime)
-    assert min(spent) <= 1.5, spent
+    print(f"CPU seconds of a cold question to a million: {', '.join(f'{s:.2f}' for s in sorted(spent))}")
+    assert min(spent) <= 2.0, spent
