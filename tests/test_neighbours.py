@@ -517,3 +517,10 @@ def test_fewer_true_ones_than_k_are_enough(x):
     index = VectorIndex.build(few, recipe_of("flat"), threads=1)
     assert measure(index, {}, few, truth, k=K, vectors=few, threads=1).recall == 1
     assert measure(index, {}, few, truth, k=K, threads=1).recall == 1
+
+
+@pytest.mark.parametrize("factory", ["IVF4,Flat", "IVF4,SQ8", "IVF4,PQ16x4fs", "PQ8"])
+def test_nothing_is_printed_about_few_vectors(factory, capfd):
+    x = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    assert VectorIndex.build(x, Recipe("custom", factory, {}), threads=1).count == 300
+    assert capfd.readouterr() == ("", "")

@@ -53,10 +53,16 @@ def made(factory: str, dim: int) -> Any:
 
 
 def prepare(index: Any) -> None:
-    """What FAISS's description cannot say: how carefully a graph is made."""
+    """What FAISS's description cannot say: how carefully a graph is made, and not to print about few vectors.
+
+    Whether lists and codes learnt from few vectors are good enough is measured.
+    """
     core = inner(index)
     if isinstance(core, library().IndexHNSW):
         core.hnsw.efConstruction = _CONSTRUCTION
+    for learner in (core, getattr(core, "pq", None)):
+        if hasattr(learner, "cp"):
+            learner.cp.min_points_per_centroid = 1
 
 
 def checked_factory(factory: str, dim: int) -> dict[str, int]:
