@@ -524,3 +524,19 @@ def test_nothing_is_printed_about_few_vectors(factory, capfd):
     x = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
     assert VectorIndex.build(x, Recipe("custom", factory, {}), threads=1).count == 300
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_finds_all_there_are_even_where_no_link_leads():
+    """Twins may link to twins alone, so that no walk from elsewhere comes to them."""
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        n = int(random.integers(20, 200))
+        x = random.standard_normal((n, 8)).astype(np.float32)
+        x[random.integers(0, n, n // 2)] = x[0]
+        index = VectorIndex.build(x, Recipe("hnsw", "HNSW32", {"efSearch": 16}), threads=1)
+        asked = random.standard_normal((4, 8)).astype(np.float32)
+        for k, allowed in ((n, None), (5, np.arange(n) == n - 1), (7, random.random(n) < 0.3)):
+            labels, scores = index.search(asked, k, allowed=allowed, search={"efSearch": 16})
+            there = min(k, n if allowed is None else int(allowed.sum()))
+            assert ((labels >= 0).sum(axis=1) == there).all(), seed
+            assert np.isneginf(scores[labels < 0]).all()

@@ -60,7 +60,8 @@ def prepare(index: Any) -> None:
     core = inner(index)
     if isinstance(core, library().IndexHNSW):
         core.hnsw.efConstruction = _CONSTRUCTION
-    for learner in (core, getattr(core, "pq", None)):
+    learners: list[Any] = [core, getattr(core, "pq", None)]
+    for learner in learners:
         if hasattr(learner, "cp"):
             learner.cp.min_points_per_centroid = 1
 

@@ -64,9 +64,7 @@ def _candidates(
     if isinstance(index, faiss.IndexFlat):
         return exact(asked, _held(index), k, allowed=allowed, lengths=np.broadcast_to(1.0, index.ntotal))
     if allowed is not None and isinstance(index, faiss.IndexHNSW) and passing <= _few(index, settings):
-        among = np.flatnonzero(allowed)
-        places, scores = exact(asked, _held_at(index, among), k)
-        return np.where(places < 0, -1, among[places]), scores
+        return _compared(index, asked, k, allowed)
     if allowed is not None and not knobs.takes_filter(index):
         return _sieved(index, asked, k, allowed, settings)
     selector = None if allowed is None else knobs.bitmap(allowed)
@@ -85,8 +83,17 @@ def _candidates(
         wide[name] = min(limit, _WIDER * wide[name])
         more = index.search(asked[short], k, params=knobs.parameters(index, wide, selector))
         scores[short], labels[short] = more
+    if len(short) and isinstance(index, faiss.IndexHNSW):  # no walk leads to some: twins may link to twins alone
+        labels[short], scores[short] = _compared(index, asked[short], k, allowed)
     scores[labels < 0] = -np.inf
     return labels, scores
+
+
+def _compared(index: Any, asked: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
+    """Exact search among the vectors that a graph keeps."""
+    among = np.arange(index.ntotal) if allowed is None else np.flatnonzero(allowed)
+    places, scores = exact(asked, _held_at(index, among), k)
+    return np.where(places < 0, -1, among[places]), scores
 
 
 def _few(index: Any, settings: dict[str, int]) -> int:
