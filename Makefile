@@ -20,7 +20,7 @@ help:
 	@echo 'make lint         ruff and mypy'
 	@echo 'make schemas      writes schemas/ anew'
 	@echo 'make bench        the benchmarks, an hour or more; results in benchmarks/results/'
-	@echo 'make bench-search the search benchmark beside its peers, about ten minutes'
+	@echo 'make bench-search the search benchmark beside its peers, about a quarter of an hour'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
 venv: $(READY)
