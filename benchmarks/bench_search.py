@@ -1,6 +1,6 @@
 """Search beside numpy, hnswlib, usearch, LanceDB and autofaiss, at equal recall and on the same threads.
 
-    make bench-search                                          # a quarter of an hour, writes benchmarks/results/search.md
+    make bench-search                                       # a quarter of an hour, writes benchmarks/results/search.md
     python benchmarks/bench_search.py --peers PYTHON --quick   # a look: few vectors, two rounds, prints only
 
 The vectors have the shape of real embeddings (search_data.py): 200,000 × 384 and 50,000 × 2,048. Every index is built
