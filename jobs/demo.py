@@ -162,6 +162,7 @@ def print_next(store: Path) -> None:
     print("Try now, after: source .venv/bin/activate")
     print(f"  featstore ls --store {store}")
     print(f"  featstore show cells --history --store {store}")
+    print(f'  featstore search packages --text "draw charts" --store {store}')
     print(f"  featstore verify --store {store}")
     print("  featstore extract YOUR_PHOTOS/ --model efficientnet_lite0")
     print("  make demo    once more: without a network, and nothing is new")
