@@ -114,12 +114,17 @@ def one_by_one(search: Callable[[NDArray[np.float32]], object], q: NDArray[np.fl
     return lambda: [search(q[at : at + 1]) for at in range(len(q))]
 
 
-def ours(x: NDArray[np.float32], q: NDArray[np.float32], truth: NDArray[np.int64], kind: str | None) -> tuple[Way, Any]:
-    """An index of featstore: of a kind, or the first that it would try."""
+def ours(
+    x: NDArray[np.float32], q: NDArray[np.float32], truth: NDArray[np.int64], kind: str | None, folder: Path
+) -> tuple[Way, VectorIndex]:
+    """An index of featstore, of a kind or the first that it would try: its file, opened as ``search`` opens it."""
     recipe = recipes(*x.shape, kind=kind)[0]
     start = time.perf_counter()
     index = VectorIndex.build(x, recipe)
     seconds = time.perf_counter() - start
+    path = folder / f"{recipe.kind}.faiss"
+    index.write(path)
+    index = VectorIndex.read(path)
     search, _ = tune(index, recipe, x, q[:TUNING], truth[:TUNING], k=K, recall=RECALL)
     at = None if index.holds_vectors else x.__getitem__
 
@@ -187,8 +192,8 @@ def compared(
         ways["featstore, exact"] = Way(
             "", 0, "", hits(flat(rest), truth[TUNING:]), lambda: flat(rest), one_by_one(flat, rest[:SINGLE])
         )
-        ways["featstore, index"], index = ours(x, q, truth, kind)
-        ways["featstore, ivf"], _ = ours(x, q, truth, "ivf")
+        ways["featstore, index"], index = ours(x, q, truth, kind, folder)
+        ways["featstore, ivf"], _ = ours(x, q, truth, "ivf", folder)
         for other in ("hnswlib", "usearch", "lancedb", "autofaiss") if python else ():
             print(f"{title}: {other}", file=sys.stderr)
             workers.append(Worker(python or "", other, folder, available_cpus()))

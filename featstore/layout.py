@@ -80,6 +80,23 @@ class Layout:
         """Held while an index is made; an extract into the table may go on meanwhile."""
         return f"locks/indexes/{name}/{space_id}.lock"
 
+    # heads
+    def heads(self, name: str = "") -> str:
+        """The versions of a head, each in a folder of its number; without a name all heads."""
+        return f"heads/{name}" if name else "heads"
+
+    def head(self, name: str, version: int, file: str = "") -> str:
+        """Its ``head.safetensors``, ``predictions.parquet`` and ``card.json``; without the card it is not there."""
+        folder = f"{self.heads(name)}/{version}"
+        return f"{folder}/{file}" if file else folder
+
+    def head_lock(self, name: str) -> str:
+        return f"locks/heads/{name}.lock"
+
+    def split(self, name: str, label: str, file: str = "json") -> str:
+        """Which side of a split an item is on (``parquet``), and how it came about (``json``)."""
+        return f"splits/{name}/{label}.{file}"
+
     # runs
     def run(self, run_id: str, file: str) -> str:
         return f"runs/{run_id}/{file}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -137,8 +138,15 @@ def parameters(index: Any, search: dict[str, int], selector: Any | None) -> Any 
         own = faiss.IVFPQSearchParameters if isinstance(index, faiss.IndexIVFPQ) else faiss.SearchParametersIVF
         return own(nprobe=probes, **chosen)
     if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(efSearch=search["efSearch"], **chosen)
+        walk = search["efSearch"]
+        return faiss.SearchParametersHNSW(efSearch=walk, **chosen) if chosen else _walk(walk)
     return faiss.SearchParameters(**chosen) if selector is not None else None
+
+
+@functools.lru_cache(64)
+def _walk(entries: int) -> Any:
+    """Kept, since making them takes a tenth of a short search."""
+    return library().SearchParametersHNSW(efSearch=entries)
 
 
 def bitmap(allowed: np.ndarray[Any, Any]) -> Any:

@@ -16,6 +16,7 @@ __all__ = ["FAISS_ERRORS", "library", "using_threads"]
 FAISS_ERRORS: tuple[type[Exception], ...] = (RuntimeError, AssertionError, TypeError, ValueError)
 
 
+@functools.cache
 def library() -> Any:
     """The faiss module.
 

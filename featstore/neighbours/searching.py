@@ -31,12 +31,15 @@ def search(
     vectors_at: Callable[[NDArray[np.int64]], NDArray[Any]] | None,
 ) -> Found:
     """The k best labels of each query and their scores; -1 and -inf where there are fewer."""
-    if allowed is not None and allowed.all():
+    passing = index.ntotal if allowed is None else int(np.count_nonzero(allowed))
+    if passing == index.ntotal:
         allowed = None
-    passing = index.ntotal if allowed is None else int(allowed.sum())
+    if any(name not in settings for name in knobs.settable(index)):
+        settings = {**knobs.defaults(index), **settings}
+    if vectors_at is None and passing >= k:
+        return _candidates(index, asked, k, allowed, passing, settings)
     labels = np.full((len(asked), k), -1, np.int64)
     scores = np.full((len(asked), k), -np.inf, np.float32)
-    settings = {**knobs.defaults(index), **settings}
     rerank = settings.get("rerank", 1) if vectors_at is not None else 1
     wanted = min(k * rerank, passing)
     if not wanted:
@@ -60,7 +63,6 @@ def _candidates(
     settings: dict[str, int],
 ) -> Found:
     faiss = library()
-    core = knobs.inner(index)
     if isinstance(index, faiss.IndexFlat):
         return exact(asked, _held(index), k, allowed=allowed, lengths=np.broadcast_to(1.0, index.ntotal))
     if allowed is not None and isinstance(index, faiss.IndexHNSW) and passing <= _few(index, settings):
@@ -75,6 +77,9 @@ def _candidates(
     if "efSearch" in settable:
         wide["efSearch"] = max(wide["efSearch"], k)
     scores, labels = index.search(asked, k, params=knobs.parameters(index, wide, selector))
+    if not labels.size or labels.min() >= 0:
+        return labels, scores
+    core = knobs.inner(index)
     limit = core.nlist if isinstance(core, faiss.IndexIVF) else index.ntotal
     while len(short := np.flatnonzero((labels < 0).any(axis=1))):
         if not settable or wide[settable[0]] >= limit:

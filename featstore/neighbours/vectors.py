@@ -37,6 +37,10 @@ def unit_queries(queries: NDArray[Any], dim: int) -> NDArray[np.float32]:
             f"the queries' shape is {shape}; each needs {dim} values, as the vectors have.",
             hint="Encode them with the model of the table's space.",
         )
+    exact = found.astype(np.float64)
+    squares = np.vecdot(exact, exact)
+    if squares.size and squares.min() > 0 and squares.max() < np.inf:
+        return np.asarray(exact / np.sqrt(squares)[:, None], np.float32)
     lengths = lengths_of(found, what="query")
     if len(lengths) and lengths.min() == 0:
         raise UsageError(f"query {int(lengths.argmin())} is all zeros; it has no direction to compare.")

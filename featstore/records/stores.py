@@ -1,8 +1,4 @@
-"""What featstore writes down: one frozen dataclass for each kind of JSON document and message.
-
-Documents carry a ``format_version``; ``schemas/`` holds the JSON Schema generated from each.
-Times are ISO 8601 in UTC, digests are lower-case hexadecimal SHA-256, sizes are bytes.
-"""
+"""What is written down of stores, models, tables, indexes and bridges, and what commands say of them."""
 
 from __future__ import annotations
 

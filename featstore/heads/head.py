@@ -1,0 +1,161 @@
+"""A head: a light model on vectors as plain arrays, and its forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import UsageError
+from featstore.records import HeadKind, HeadTask
+
+__all__ = ["Arrays", "Head"]
+
+Arrays = dict[str, NDArray[Any]]
+
+# Rows computed at once, in values: 32 MB of float64.
+_VALUES = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A fitted light model. It holds arrays and numbers only, so that a file of it can hold nothing that runs.
+
+    The input is the vector as it is (``raw``), at length 1 (``unit``), and then, where there are ``mean`` (d,) and
+    ``factor`` (d,) among the arrays, ``(x − mean) · factor``. The forward pass is one of three:
+
+    * linear: ``weights`` (c, d), ``bias`` (c,): logistic, ridge, prototypes, torch-linear, majority;
+    * mlp: ``hidden_weights`` (h, d), ``hidden_bias`` (h,), ReLU, then linear (c, h): torch-mlp;
+    * neighbours: ``known`` (m, d) at length 1 and what they are, ``known_target`` (m, c): knn, with the settings ``k``
+      and ``tau``. Its logits are the logarithms of the neighbours' weighted shares.
+
+    Attributes:
+        task: What is predicted.
+        kind: How.
+        classes: The classes in order; none for regression.
+        dim: Values of a vector, d.
+        input: ``raw``, ``unit``, ``standard`` or ``centred``: the last two are ``raw`` and ``unit`` with mean and
+            factor.
+        arrays: By name.
+        settings: By name: ``temperature``, ``penalty``, ``k``, ``tau`` …
+    """
+
+    task: HeadTask
+    kind: HeadKind
+    classes: tuple[str, ...]
+    dim: int
+    input: str
+    arrays: Arrays
+    settings: dict[str, float]
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers come out for a vector."""
+        return len(self.classes) or 1
+
+    def logits(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+        """What comes out before any temperature.
+
+        Args:
+            vectors: (n, d), any real type.
+
+        Returns:
+            (n, c) float64; for regression (n, 1), the values themselves.
+
+        Raises:
+            UsageError: Another dimension, or a value that is not finite.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise UsageError(
+                f"the vectors' shape is {'×'.join(map(str, vectors.shape))}; this head takes {self.dim} values each.",
+                hint="Encode them with the model of the head's space.",
+            )
+        found = np.empty((len(vectors), self.outputs))
+        for rows in self._blocks(len(vectors)):
+            found[rows] = self._forward(self._prepared(vectors[rows], rows.start))
+        return found
+
+    def probabilities(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Calibrated probabilities: of the classes, or for each label on its own where there may be several.
+
+        Args:
+            vectors: (n, d), any real type.
+
+        Returns:
+            (n, c) float64 in [0, 1]; rows of a classification sum to 1.
+
+        Raises:
+            UsageError: Another dimension, a value that is not finite, or a head that predicts numbers.
+        """
+        if self.task == "regression":
+            raise UsageError("a head that predicts numbers has no probabilities.", hint="Ask it to predict.")
+        scaled = self.logits(vectors) / self.settings.get("temperature", 1.0)
+        if self.task == "multilabel":
+            return np.asarray(np.exp(-np.logaddexp(0.0, -scaled)), np.float64)
+        scaled -= scaled.max(axis=1, keepdims=True, initial=-np.inf)
+        np.exp(scaled, out=scaled)
+        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), np.float64)
+
+    def predict(self, vectors: NDArray[np.floating]) -> NDArray[np.generic]:
+        """What it says of each vector.
+
+        Args:
+            vectors: (n, d), any real type.
+
+        Returns:
+            Classification: (n,) int64 class numbers. Multilabel: (n, c) bool, by the labels' ``thresholds`` (0.5
+            where there are none). Regression: (n,) float64.
+
+        Raises:
+            UsageError: Another dimension, or a value that is not finite.
+        """
+        if self.task == "regression":
+            return self.logits(vectors)[:, 0]
+        if self.task == "multilabel":
+            bounds = self.arrays.get("thresholds", np.full(self.outputs, 0.5))
+            return np.asarray(self.probabilities(vectors) >= bounds, np.bool_)
+        return np.asarray(self.logits(vectors).argmax(axis=1), np.int64)
+
+    def _blocks(self, n: int) -> Iterator[slice]:
+        widest = max(self.dim, self.outputs, *(array.shape[0] for array in self.arrays.values() if array.ndim))
+        step = max(1, _VALUES // widest)
+        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+    def _prepared(self, vectors: NDArray[np.floating], first: int) -> NDArray[np.float64]:
+        values = np.asarray(vectors, np.float64)
+        if not np.isfinite(values).all():
+            at = first + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise UsageError(f"row {at} holds a value that is not finite (NaN or infinite).")
+        if self.input in ("unit", "centred"):
+            lengths = np.sqrt(np.vecdot(values, values))[:, None]
+            values = values / np.where(lengths > 0, lengths, 1)
+        if "mean" in self.arrays:
+            values = (values - self.arrays["mean"]) * self.arrays["factor"]
+        return values
+
+    def _forward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if "known" in self.arrays:
+            return self._neighbours(values)
+        if "hidden_weights" in self.arrays:
+            values = np.maximum(values @ self.arrays["hidden_weights"].T + self.arrays["hidden_bias"], 0.0)
+        return np.asarray(values @ self.arrays["weights"].T + self.arrays["bias"], np.float64)
+
+    def _neighbours(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        known, target = self.arrays["known"], self.arrays["known_target"]
+        k = min(int(self.settings["k"]), len(known))
+        lengths = np.sqrt(np.vecdot(values, values))[:, None]
+        near = (values / np.where(lengths > 0, lengths, 1)).astype(known.dtype) @ known.T
+        best = np.argpartition(near, len(known) - k, axis=1)[:, len(known) - k :]
+        scores = np.take_along_axis(near, best, 1).astype(np.float64) / self.settings["tau"]
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        shares = np.einsum("nk,nkc->nc", weights, target[best].astype(np.float64))
+        if self.task == "regression":
+            return np.asarray(shares, np.float64)
+        floor = self.settings.get("floor", 1e-6)
+        shares = np.clip(shares, floor, 1 - floor) if self.task == "multilabel" else np.maximum(shares, floor)
+        odds = np.log(shares) - np.log1p(-shares) if self.task == "multilabel" else np.log(shares)
+        return np.asarray(odds, np.float64)
