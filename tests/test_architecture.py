@@ -22,7 +22,7 @@ FLOORS = (
     ("storage",),
     ("settings", "layout"),
     ("founding", "addresses", "sources", "models", "inputs", "tables"),
-    ("encode", "neighbours"),
+    ("encode", "neighbours", "drift"),
     ("extract",),
     ("heads", "labels", "splits", "reports", "export", "diff", "index", "bridge", "dedup"),
     ("compare", "upkeep", "search", "training", "predicting"),
@@ -52,6 +52,7 @@ HOMES = {
     "huggingface_hub": ("models",),
     "sklearn": ("models.samples", "heads", "encoder"),
     "faiss": ("neighbours",),
+    "mlflow": ("training.tracking",),
     "polars": (
         "tables",
         "extract",
@@ -101,7 +102,7 @@ HOMES = {
     "numpy": tuple(room for floor in FLOORS[2:] for room in floor),
 }
 # Too heavy to be imported with a module: only inside the functions that need them.
-LAZY = {"torch", "torchvision", "transformers", "timm", "onnxruntime", "onnx", "sklearn", "PIL", "faiss"}
+LAZY = {"torch", "torchvision", "transformers", "timm", "onnxruntime", "onnx", "sklearn", "PIL", "faiss", "mlflow"}
 
 FORBIDDEN_IMPORTS = {"pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle", "yaml", "requests"}
 FORBIDDEN_CALLS = {"eval", "exec", "extractall", "unsafe_load", "full_load", "os.system", "os.popen"}

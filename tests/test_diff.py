@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stores import fresh, write_texts
 from tables_kit import NOW
 
+from featstore import founding
 from featstore.diff import diff
 from featstore.errors import IntegrityError, NotFoundError, SettingsError
 from featstore.layout import Layout
@@ -304,3 +305,32 @@ def test_two_models_on_the_command_line(model_store: Path, tmp_path: Path) -> No
     assert "changed most" in done.out
     assert inside("diff", "t", "t@other", "--store", "store", cwd=tmp_path).code == 2  # which t?
     assert store.diff("t@tiny", "t@other").neighbours is not None
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_what_came_is_held_against_what_was_there(made: Made, shift: float) -> None:
+    chance = np.random.default_rng(3)
+    old = {f"{at:04d}": row for at, row in enumerate(chance.standard_normal((400, DIM)))}
+    new = {f"n{at:04d}": row for at, row in enumerate(chance.standard_normal((250, DIM)) + shift)}
+    copies = {f"c{at:04d}": old[f"{at:04d}"] for at in range(300)}  # contents that were there are not what came
+    a = made.commit(old, run="one")
+    b = made.commit(new | copies, run="two")
+    found = made.diff(a, b).drift
+    assert found is not None
+    assert (found.before, found.after, found.drifted) == (400, 250, shift > 0)
+    assert all(item.item_id.startswith("n") for item in found.shifted)
+    back = made.diff(b, a).drift
+    assert back is not None
+    assert (back.after, back.enough, back.drifted) == (0, False, None)
+
+
+def test_drift_is_printed(made: Made, tmp_path: Path) -> None:
+    chance = np.random.default_rng(4)
+    made.commit({f"{at:04d}": row for at, row in enumerate(chance.standard_normal((300, DIM)))}, run="one")
+    made.commit({f"n{at:04d}": row for at, row in enumerate(chance.standard_normal((250, DIM)) + 1)}, run="two")
+    founding.found(made.layout)
+    done = inside("diff", "t:0", "t", "--store", "store", cwd=tmp_path)
+    assert done.code == 0
+    assert "drift: what came is not of the kind that was there (p 0.0" in " ".join(done.out.split())
+    assert "most shifted: n" in done.out
+    assert "drift" not in inside("diff", "t:0", "t:0", "--store", "store", cwd=tmp_path).out

@@ -11,7 +11,7 @@ from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
 
 if TYPE_CHECKING:
-    from featstore.records import Difference, NeighbourOverlap, TableVersion, VectorChanges
+    from featstore.records import Difference, DriftReport, NeighbourOverlap, TableVersion, VectorChanges
 
 __all__ = ["register"]
 
@@ -45,7 +45,8 @@ def diff(
 
     Compares two versions of a table, or a table's vectors of two models.
 
-    One model: which items came, went and changed, and how far vectors have moved.
+    One model: which items came, went and changed, how far vectors have moved, and whether what came is of the kind
+    that was there (drift; from 200 new contents on).
     Two models: how far they agree on the nearest neighbours of each item.
     """
     found = existing(store).diff(a, b, k=k, queries=queries, examples=examples)
@@ -75,6 +76,8 @@ def _report(found: Difference) -> None:
         _vectors(found.vectors)
     if found.neighbours is not None:
         _neighbours(found.neighbours)
+    if found.drift is not None:
+        _drift(found.drift)
     if found.note:
         console.line(f"note: {console.plain(found.note)}")
 
@@ -93,6 +96,27 @@ def _vectors(moved: VectorChanges) -> None:
             ((w.item_id, f"{w.cosine:.6f}", "changed" if w.content_changed else "the same") for w in moved.worst),
             right=("cosine",),
         )
+
+
+def _drift(found: DriftReport) -> None:
+    if not found.after:
+        return
+    if not found.enough:
+        console.line(f"drift of what came: {found.note}")
+        return
+    least = min(measure.adjusted for measure in found.measures)
+    verdict = "not of the kind" if found.drifted else "of the kind"
+    console.line(
+        f"drift: what came is {verdict} that was there "
+        f"(p {least:.3f}, {found.before:,} contents before, {found.after:,} new)"
+    )
+    console.grid(
+        ("measure", "effect", "without drift", "p", "what it is"),
+        ((m.name, f"{m.effect:.3f}", f"{m.expected:.3f}", f"{m.p:.3f}", m.about) for m in found.measures),
+        right=("effect", "without drift", "p"),
+    )
+    if found.drifted and found.shifted:
+        console.line("most shifted: " + ", ".join(console.plain(item.item_id) for item in found.shifted))
 
 
 def _neighbours(agreed: NeighbourOverlap) -> None:

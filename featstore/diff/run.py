@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from featstore.diff.agreement import agreement
+from featstore.diff.drifting import drifted
 from featstore.diff.matching import Match, match, updates
 from featstore.diff.moves import moves
 from featstore.errors import NotFoundError, SettingsError
@@ -59,6 +60,7 @@ def diff(
         updated_columns=columns,
         vectors=vectors,
         neighbours=neighbours,
+        drift=drifted(a, b, examples=examples) if one_space else None,
         note=_note(found, one_space=one_space),
         seconds=time.monotonic() - started,
     )

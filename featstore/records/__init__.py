@@ -6,6 +6,7 @@ Times are ISO 8601 in UTC, digests are lower-case hexadecimal SHA-256, sizes are
 
 from __future__ import annotations
 
+from featstore.records.drift import DriftMeasure, DriftReport, ShiftedItem
 from featstore.records.heads import (
     BaselineFigures,
     CandidateFigures,
@@ -18,6 +19,7 @@ from featstore.records.heads import (
     HeadDifference,
     HeadExport,
     HeadKind,
+    HeadPlan,
     HeadPrediction,
     HeadTask,
     PreviousHead,
@@ -103,6 +105,8 @@ __all__ = [
     "CurvePoint",
     "Difference",
     "DoctorReport",
+    "DriftMeasure",
+    "DriftReport",
     "DuplicateGroup",
     "DuplicateItem",
     "DuplicateReport",
@@ -119,6 +123,7 @@ __all__ = [
     "HeadDifference",
     "HeadExport",
     "HeadKind",
+    "HeadPlan",
     "HeadPrediction",
     "HeadTask",
     "ImagePreprocessing",
@@ -150,6 +155,7 @@ __all__ = [
     "Score",
     "SettingValue",
     "ShardReceipt",
+    "ShiftedItem",
     "ShotFigures",
     "SourceRecord",
     "SplitRecord",

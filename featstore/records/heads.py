@@ -19,6 +19,7 @@ __all__ = [
     "HeadDifference",
     "HeadExport",
     "HeadKind",
+    "HeadPlan",
     "HeadPrediction",
     "HeadTask",
     "PreviousHead",
@@ -238,6 +239,33 @@ class HeadComparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPlan:
+    """What ``train-head`` would do, by reading only: the items of each side, and the split if it is there already.
+
+    ``version`` is the one that would be made; ``classes`` has the items of each class.
+    """
+
+    head: str
+    version: int
+    tables: tuple[str, ...]
+    label: str
+    labels_from: str
+    task: HeadTask
+    classes: dict[str, int]
+    n_train: int
+    n_test: int
+    n_unlabelled: int
+    n_excluded: int
+    n_groups: int
+    conflicts: int
+    leakage: int
+    split_id: str | None
+    split_origin: str
+    test_scored: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadPrediction:
     """What ``predict`` did: ``items`` predicted, of which ``stored`` had vectors in the store and ``embedded`` not.
 
@@ -252,6 +280,7 @@ class HeadPrediction:
     stored: int
     embedded: int
     rejected: int
+    reject_codes: dict[str, int]
     abstained: int
     coverage: float | None
     path: str | None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from featstore.records.drift import DriftReport
+
 __all__ = [
     "FORMAT_VERSION",
     "Artefact",
@@ -765,7 +767,8 @@ class Difference:
     Items are matched by ``item_id``. ``added`` are in ``b`` only, ``removed`` in ``a`` only; ``renamed`` are those
     among the added whose content one of the removed had; ``changed`` have another content, ``updated`` other
     metadata. Each list of ids has the first few. ``vectors`` is for two versions of one space, ``neighbours`` for
-    two spaces; ``note`` says what could not be compared.
+    two spaces; ``drift`` holds the contents that only ``b`` has against those of ``a``, in one space; ``note`` says
+    what could not be compared.
     """
 
     a: TableVersion
@@ -782,6 +785,7 @@ class Difference:
     updated_columns: dict[str, int]
     vectors: VectorChanges | None
     neighbours: NeighbourOverlap | None
+    drift: DriftReport | None
     note: str | None
     seconds: float
 
@@ -1025,6 +1029,7 @@ class GcReport:
     removed_files: int
     removed_bytes: int
     kept_versions: dict[str, list[int]]
+    kept_heads: dict[str, list[int]]
     seconds: float
 
 
