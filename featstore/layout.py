@@ -45,6 +45,10 @@ class Layout:
         """The last scan of one of the table's sources; losing it costs a re-hash, nothing else."""
         return f"cache/{name}/scan-{source_key}.parquet"
 
+    def next_scan_cache(self, name: str, source_key: str) -> str:
+        """The scan of a run that goes on; it becomes the last scan when the run ends."""
+        return f"cache/{name}/next-{source_key}.parquet"
+
     def members(self, name: str, space_id: str, uri: str) -> str:
         """Which of a table's items one of its sources has put there."""
         return f"members/{name}/{space_id}/{hashing.of_json(uri)[:12]}.parquet"

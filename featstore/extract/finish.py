@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from featstore.encode.workers import Clock
 from featstore.errors import ItemError, RetryableError
 from featstore.extract.plan import Plan
+from featstore.extract.planned import Planned
 from featstore.extract.shard import stamp
 from featstore.inputs import texts
+from featstore.layout import Layout
 from featstore.records import Manifest, Reject, ShardReceipt
 from featstore.settings import ExtractSettings
 from featstore.sources import Source
@@ -26,18 +28,16 @@ __all__ = ["carried_rejects", "commit", "staged_rows"]
 _CARRY_ROWS = 16_384
 
 
-def staged_rows(embed: pa.Table, receipts: Sequence[ShardReceipt]) -> dict[str, tuple[str, int]]:
-    """Where each embedded content lies: data file and row, by content hash."""
-    found: dict[str, tuple[str, int]] = {}
-    shards = np.asarray(embed["shard"])
-    ids, contents = frames.strings(embed, "item_id"), frames.strings(embed, "content_sha256")
+def staged_rows(planned: Planned, receipts: Sequence[ShardReceipt]) -> Iterator[tuple[str, str, int]]:
+    """Where each embedded content lies: its hash, data file and row."""
     for receipt in receipts:
         if receipt.file is None:
             continue
         rejected = {reject.item_id for reject in receipt.rejects}
-        kept = [at for at in np.flatnonzero(shards == receipt.shard).tolist() if ids[at] not in rejected]
-        found.update((contents[at], (receipt.file, row)) for row, at in enumerate(kept))
-    return found
+        rows = planned.shard(receipt.shard, ["item_id", "content_sha256"])
+        ids, contents = frames.strings(rows, "item_id"), frames.strings(rows, "content_sha256")
+        kept = [content for item, content in zip(ids, contents, strict=True) if item not in rejected]
+        yield from ((content, receipt.file, row) for row, content in enumerate(kept))
 
 
 def carried_rejects(plan: Plan, receipts: Sequence[ShardReceipt]) -> list[Reject]:
@@ -63,6 +63,7 @@ def carried_rejects(plan: Plan, receipts: Sequence[ShardReceipt]) -> list[Reject
 
 
 def commit(
+    layout: Layout,
     table: FeatureTable,
     plan: Plan,
     receipts: Sequence[ShardReceipt],
@@ -74,6 +75,7 @@ def commit(
     """Writes what is left to write and commits all of the run at once.
 
     Args:
+        layout: The store.
         table: The table, at the version the plan was made from.
         plan: The plan.
         receipts: Of all its shards.
@@ -97,7 +99,7 @@ def commit(
     ]
     with clock.stage("write"):
         number = plan.shards
-        for rows, vectors in _carried(table, plan, receipts, manifest, source, settings):
+        for rows, vectors in _carried(layout, table, plan, receipts, manifest, source, settings):
             parts.append(table.write_part(run_id, number, rows, vectors))
             number += 1
         for file, leaving in drop.items():
@@ -127,7 +129,18 @@ def _but_unread(table: FeatureTable, plan: Plan, receipts: Sequence[ShardReceipt
     return {file: leaving.astype(np.int64) for file, leaving in found.items() if len(leaving)}
 
 
+def _made(layout: Layout, plan: Plan, receipts: Sequence[ShardReceipt], run_id: str) -> dict[str, tuple[str, int]]:
+    """Where this run's vectors lie that more than one item takes, by content."""
+    wanted = plan.carry.filter(pc.is_null(plan.carry["from_file"])) if plan.carry.num_rows else plan.carry
+    shared = set(wanted["content_sha256"].to_pylist())
+    if not shared:
+        return {}
+    found = staged_rows(Planned(layout, run_id), receipts)
+    return {content: (file, row) for content, file, row in found if content in shared}
+
+
 def _carried(
+    layout: Layout,
     table: FeatureTable,
     plan: Plan,
     receipts: Sequence[ShardReceipt],
@@ -136,7 +149,7 @@ def _carried(
     settings: ExtractSettings,
 ) -> Iterator[tuple[pa.Table, NDArray[np.float32]]]:
     refused = {reject.item_id for reject in carried_rejects(plan, receipts)}
-    made = staged_rows(plan.embed, receipts) if plan.carry.num_rows else {}
+    made = _made(layout, plan, receipts, manifest.run_id)
     for start in range(0, plan.carry.num_rows, _CARRY_ROWS):
         chunk = plan.carry.slice(start, _CARRY_ROWS)
         kept = [at for at, item in enumerate(chunk["item_id"].to_pylist()) if item not in refused]

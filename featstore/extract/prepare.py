@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,8 +39,8 @@ class Preparation:
 
     Attributes:
         warnings: Gathered on the way, for the result.
-        previous: The items of the last scan, once ``scan`` was called; None where they are not known.
-        whole: All items of this scan, once ``scan`` was called, also where a sample is taken of them.
+        previous: The items of the last scan, from ``scan`` to ``put_away``; None where they are not known.
+        whole: All items of this scan, from ``scan`` to ``put_away``, also where a sample is taken of them.
     """
 
     layout: Layout
@@ -53,12 +53,13 @@ class Preparation:
     warnings: tuple[str, ...] = ()
     previous: pa.Table | None = None
     whole: pa.Table | None = None
+    _new: bool = False
 
     @property
-    def cache(self) -> str:
-        """Where the last scan of this source is kept."""
-        cutting = chunks.cutting(self.card, self.settings)
-        return self.layout.scan_cache(self.name, opening.source_key(self.source, self.settings, cutting))
+    def _caches(self) -> tuple[str, str]:
+        """Where the last scan of this source is kept, and this one while the run goes on."""
+        key = opening.source_key(self.source, self.settings, chunks.cutting(self.card, self.settings))
+        return self.layout.scan_cache(self.name, key), self.layout.next_scan_cache(self.name, key)
 
     @property
     def first_beside(self) -> bool:
@@ -90,10 +91,10 @@ class Preparation:
 
     def scan(self) -> Scan:
         """Lists the source, with what the last scan found as a help."""
-        previous = None
-        if self.layout.storage.exists(self.cache):
+        previous, cache = None, self._caches[0]
+        if self.layout.storage.exists(cache):
             try:
-                previous = frames.read(self.layout.storage, self.cache)
+                previous = frames.read(self.layout.storage, cache)
             except FeatstoreError as error:
                 self.warn(f"the cache of the last scan is not used: {error.message}")
         self.reporter.stage("scanning")
@@ -106,6 +107,29 @@ class Preparation:
         for warning in scan.warnings:
             self.warn(warning)
         return scan
+
+    def put_away(self, scan: Scan) -> Scan:
+        """Leaves the items of a scan on disk, so that memory is free of them while the model works.
+
+        Returns:
+            The scan without them, but for the ids where a table of several sources is to note them.
+        """
+        whole, previous = self.whole, self.previous
+        self._new = (
+            self.settings.limit is None and whole is not None and (previous is None or not previous.equals(whole))
+        )
+        if self._new and whole is not None:
+            frames.write(self.layout.storage, self._caches[1], whole)
+        self.previous = self.whole = None
+        noted = scan.items.select(["item_id"]) if self.record.added else scan.items.schema.empty_table()
+        return replace(scan, items=noted)
+
+    def remember(self) -> None:
+        """Makes the scan that was put away the last one, which the next run starts from."""
+        if self._new:
+            waiting, cache = self._caches[1], self._caches[0]
+            self.layout.storage.move(waiting, cache)
+            self._new = False
 
     def plan(self, scan: Scan, table: FeatureTable | None, staged: Sequence[Staged]) -> Plan:
         """Compares the scan with the table; without one (a rehearsal of a new model) with nothing."""
@@ -126,7 +150,7 @@ class Preparation:
         if self.card is not None and not self.settings.retry_rejects:
             refused = _lasting(RejectsTable.read(self.layout, self.name, self.card.space_id))
         modality = self.record.modality
-        plan = make(
+        return make(
             scan.items,
             stored,
             metadata=metadata,
@@ -146,9 +170,6 @@ class Preparation:
                 "keep_text": self.settings.keep_text,
             },
         )
-        # Comparing takes several times what the plan keeps; the model, which comes next, can have it.
-        pa.default_memory_pool().release_unused()
-        return plan
 
     def _check_owners(self, scan: Scan, stored: pa.Table) -> None:
         """Refuses ids that another source of the table uses."""

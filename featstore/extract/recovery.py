@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 
 from featstore.extract.finish import staged_rows
 from featstore.extract.plan import Staged
+from featstore.extract.planned import Planned
 from featstore.layout import Layout
 from featstore.records import Manifest, OpenRun, ShardReceipt
-from featstore.storage import documents, frames
+from featstore.storage import documents
 from featstore.tables import FeatureTable
 
 __all__ = ["close", "find_open", "finished_shards", "staged", "unfinished"]
@@ -62,8 +63,8 @@ def staged(layout: Layout, runs: Sequence[Manifest]) -> list[Staged]:
         ]
         receipts = [r for r in receipts if _whole(layout, table, r)]
         if receipts:
-            embed = frames.read(layout.storage, layout.plan(manifest.run_id))
-            found += [Staged(sha, file, row) for sha, (file, row) in staged_rows(embed, receipts).items()]
+            planned = Planned(layout, manifest.run_id)
+            found += [Staged(sha, file, row) for sha, file, row in staged_rows(planned, receipts)]
     return found
 
 

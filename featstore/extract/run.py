@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
 from featstore import founding, models
 from featstore.encode.workers import Clock
 from featstore.errors import (
@@ -21,6 +23,7 @@ from featstore.errors import (
 from featstore.extract import chunks, members, opening, recovery, refusals, summary
 from featstore.extract.finish import carried_rejects, commit
 from featstore.extract.plan import Plan
+from featstore.extract.planned import Planned
 from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_run, run_shard, source_options
@@ -36,7 +39,7 @@ from featstore.records import (
 )
 from featstore.settings import ExtractSettings
 from featstore.sources import Scan, Source, open_source
-from featstore.storage import documents, frames, locks
+from featstore.storage import documents, locks
 from featstore.tables import FeatureTable
 
 __all__ = ["extract"]
@@ -171,6 +174,7 @@ class _Run:
         if opened is not None and not resumed:
             plan = self.preparation.plan(scan, table, recovery.staged(self.layout, unfinished))
         self._guard(scan, plan, table)
+        scan = self.preparation.put_away(scan)
 
         if opened is not None and resumed:
             run_id = opened.run_id
@@ -185,6 +189,9 @@ class _Run:
             manifest = documents.read(storage, layout.manifest(run_id), Manifest)
         else:
             manifest = self._begin(run_id, plan, table)
+        # Scan and plan are on disk; what they took, and the several times as much of comparing, is the model's now.
+        plan = replace(plan, embed=plan.embed.schema.empty_table())
+        pa.default_memory_pool().release_unused()
         clock, receipts, resumed_shards = Clock(), list[ShardReceipt](), 0
         try:
             receipts = recovery.finished_shards(self.layout, table, run_id, plan.shards) if resumed else []
@@ -195,7 +202,7 @@ class _Run:
             self.reporter.stage("committing")
             rejects = [*scan.rejects, *carried_rejects(plan, receipts)]
             refusals.record(self.layout, table, run_id, rejects, receipts)
-            version, written = commit(table, plan, receipts, manifest, self.source, self.settings, clock)
+            version, written = commit(self.layout, table, plan, receipts, manifest, self.source, self.settings, clock)
         except BaseException as error:
             self._end_badly(manifest, error, scan, plan, receipts, table, resumed_shards)
             raise
@@ -249,7 +256,7 @@ class _Run:
             settings=self.origins,
             versions=models.versions(),
         )
-        frames.write(storage, layout.plan(run_id), plan.embed)
+        Planned.write(layout, run_id, plan.embed)
         documents.write(storage, layout.manifest(run_id), manifest)
         documents.write(storage, layout.source(self.name), self.record)
         documents.write(
@@ -272,8 +279,8 @@ class _Run:
         if not pending:
             return
         self.reporter.stage("loading the model")
-        context = open_run(self.layout, run_id, self.reporter, plan.embed)
-        self.reporter.stage("embedding", plan.embed.num_rows)
+        context = open_run(self.layout, run_id, self.reporter)
+        self.reporter.stage("embedding", context.planned.rows)
         self.reporter.advance(sum(r.rows + len(r.rejects) for r in receipts), sum(len(r.rejects) for r in receipts))
         self.device = context.encoder.backbone.device
         started, finished = time.monotonic(), 0
@@ -288,9 +295,7 @@ class _Run:
 
     def _remember(self, scan: Scan) -> None:
         """Keeps the scan for the next run, if it says anything new."""
-        previous, whole = self.preparation.previous, self.preparation.whole
-        if self.settings.limit is None and whole is not None and (previous is None or not previous.equals(whole)):
-            frames.write(self.layout.storage, self.preparation.cache, whole)
+        self.preparation.remember()
         table = self.preparation.table()
         if self.record.added and table.version is not None:
             members.keep(self.layout, table, self.source.uri, scan.items["item_id"])

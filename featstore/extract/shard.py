@@ -22,6 +22,7 @@ from featstore.encode.workers import Clock
 from featstore.errors import ItemError
 from featstore.extract import chunks, previews
 from featstore.extract.plan import SCAN_COLUMNS
+from featstore.extract.planned import Planned
 from featstore.extract.progress import Reporter
 from featstore.inputs.previews import of_image, of_text
 from featstore.layout import Layout
@@ -53,21 +54,18 @@ class ShardContext:
     table: FeatureTable
     source: Source
     encoder: Encoder
-    embed: pa.Table
+    planned: Planned
     previewed: set[str]
     reporter: Reporter
 
 
-def open_run(
-    layout: Layout, run_id: str, reporter: Reporter | None = None, embed: pa.Table | None = None
-) -> ShardContext:
+def open_run(layout: Layout, run_id: str, reporter: Reporter | None = None) -> ShardContext:
     """Opens a planned run from what the store holds of it.
 
     Args:
         layout: The store.
         run_id: A run whose manifest and plan are written.
         reporter: Told of progress.
-        embed: The plan's items to embed, where this process has them in memory; else they are read.
 
     Raises:
         NotFoundError: No such run, or its source or model is gone.
@@ -88,7 +86,7 @@ def open_run(
         table=FeatureTable.staging(layout, manifest.name, manifest.space_id, card.dim),
         source=open_items(layout, manifest.source, card, settings),
         encoder=encoder,
-        embed=frames.read(layout.storage, layout.plan(run_id)) if embed is None else embed,
+        planned=Planned(layout, run_id),
         previewed=previews.known(layout, manifest.name) if settings.previews else set(),
         reporter=reporter or Reporter(),
     )
@@ -130,8 +128,7 @@ def run_shard(context: ShardContext, shard: int) -> ShardReceipt:
         The receipt, as written.
     """
     run_id, settings = context.manifest.run_id, context.settings
-    mine = np.flatnonzero(np.asarray(context.embed["shard"]) == shard)
-    rows = context.embed.take(mine).drop_columns(["shard"])
+    rows = context.planned.shard(shard)
     observer = _Collector(rows, context)
     reader = context.source.reader(rows)
     encoded = context.encoder.encode(reader.read, rows.num_rows, observer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from featstore.storage.tree import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["read", "spare_pandas", "strings", "write"]
+__all__ = ["Groups", "read", "spare_pandas", "strings", "write", "write_groups"]
 
 
 def write(storage: Storage, path: str, table: pa.Table) -> int:
@@ -45,6 +46,75 @@ def read(storage: Storage, path: str, columns: Sequence[str] | None = None) -> p
             return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{storage.local(path)} is damaged: {error}.") from error
+
+
+def write_groups(storage: Storage, path: str, table: pa.Table, starts: Sequence[int]) -> None:
+    """Writes a table durably whose row groups begin at some rows, so that ``Groups`` can read them one by one.
+
+    Args:
+        storage: Where.
+        path: The file.
+        table: Its rows.
+        starts: The first row of each group, rising from 0, and the number of rows last.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        storage.writer(path) as file,
+        pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for start, stop in itertools.pairwise(starts):
+            writer.write_table(table.slice(start, stop - start), row_group_size=max(1, stop - start))
+
+
+class Groups:
+    """A file of row groups, each read when it is asked for, every page checked.
+
+    Raises:
+        NotFoundError: There is no such file.
+        IntegrityError: It was changed or cut short.
+    """
+
+    def __init__(self, storage: Storage, path: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        storage.stat(path)
+        self._storage, self._path = storage, path
+        try:
+            with pq.ParquetFile(storage.local(path)) as file:
+                self.rows, self.groups = file.metadata.num_rows, file.metadata.num_row_groups
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row group, from 0 on.
+
+        Raises:
+            IntegrityError: The file was changed or cut short.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self._storage.local(self._path), page_checksum_verification=True) as file:
+                return file.read_row_group(group, columns=None if columns is None else list(columns), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    def all(self) -> pa.Table:
+        """All rows.
+
+        Raises:
+            IntegrityError: The file was changed or cut short.
+        """
+        return read(self._storage, self._path)
+
+    def _damaged(self, error: Exception) -> IntegrityError:
+        return IntegrityError(f"{self._storage.local(self._path)} is damaged: {error}.")
 
 
 def strings(table: pa.Table, column: str) -> list[str]:

@@ -116,6 +116,10 @@ class Storage:
         except OSError as error:
             raise _failed("list", self.local(folder), error) from error
 
+    def move(self, path: str, target: str) -> None:
+        """Lets a written file take another's place in the same folder, durably."""
+        durable.move(self.local(path), self.local(target))
+
     def delete(self, path: str) -> None:
         """Removes a file; one that is gone already is no error."""
         try:
