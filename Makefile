@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 # Two workers: as many as the smallest machine that the suite is meant for has cores.
 WORKERS ?= 2
 
-.PHONY: help venv demo test test-heavy lint format schemas bench bench-search clean
+.PHONY: help venv demo test test-heavy browser lint format schemas bench bench-search bench-heads clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,10 +17,12 @@ help:
 	@echo 'make demo         the main job on real photographs and texts; results in demo-output/'
 	@echo 'make test         the tests that take seconds each'
 	@echo 'make test-heavy   the tests that take minutes each'
+	@echo 'make browser      a headless Chromium, in which the heavy tests open reports'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make schemas      writes schemas/ anew'
 	@echo 'make bench        the benchmarks, an hour or more; results in benchmarks/results/'
 	@echo 'make bench-search the search benchmark beside its peers, about a quarter of an hour'
+	@echo 'make bench-heads  the heads benchmark beside scikit-learn, about 10 minutes'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
 venv: $(READY)
@@ -32,8 +34,19 @@ test: venv
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not heavy'
 
 # One worker: what is heavy measures time and memory, or fills the cores by itself.
-test-heavy: venv
+test-heavy: venv browser
 	$(BIN)/python -m pytest -m heavy --timeout 1800
+
+# Reports are opened in a real browser: one that is there, or else Debian's. Without one those tests fail.
+browser: venv
+	@if $(BIN)/python tests/browser.py >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo 'Installing chromium-headless-shell (60 MB) with apt-get.'; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+			chromium-headless-shell fonts-dejavu-core </dev/null >/dev/null; \
+	else \
+		echo 'No headless browser was found. Install chromium-headless-shell, chromium or Chrome, or name one: CHROMIUM=PATH make test-heavy'; \
+	fi
 
 lint: venv
 	$(BIN)/python -m ruff check
@@ -54,6 +67,9 @@ bench: venv
 PEERS := .bench/peers
 bench-search: venv $(PEERS)/.installed
 	$(BIN)/python benchmarks/bench_search.py --peers $(PEERS)/bin/python
+
+bench-heads: venv
+	$(BIN)/python benchmarks/bench_heads.py
 
 $(PEERS)/.installed: benchmarks/search-peers.txt
 	$(PYTHON) -m venv --clear $(PEERS)

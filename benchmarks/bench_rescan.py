@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small, and nothing is written")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    files, small, large = (2_000, 500, 4_000) if options.quick else (100_000, 2_000, 200_000)
+    files, small, shards, large = (2_000, 500, 1_000, 4_000) if options.quick else (100_000, 2_000, 20_000, 200_000)
     rounds = rounds_of(options.quick, options.rounds)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -77,6 +77,7 @@ def main() -> int:
         again = [run(store, source, "files") for _ in range(rounds)]
         assert all(r["status"] == "nothing new" and r["reused"] == files for r in again)
         few = run(store, table_of(scratch / "few.jsonl", small), "few")
+        some = run(store, table_of(scratch / "some.jsonl", shards), "some")
         print(f"  embedding {large:,} rows", file=sys.stderr)
         many = run(store, table_of(scratch / "many.jsonl", large), "many")
     lines = [
@@ -92,6 +93,7 @@ def main() -> int:
         f"| the same again, nothing new (median of {rounds}) | {median([r['wall'] for r in again]):.2f} "
         f"| {median([r['cpu'] for r in again]):.2f} | {max(r['memory'] for r in again):.0f} |",
         f"| {small:,} rows of a table, all new | {few['wall']:.1f} | {few['cpu']:.1f} | {few['memory']:.0f} |",
+        f"| {shards:,}: two shards | {some['wall']:.1f} | {some['cpu']:.1f} | {some['memory']:.0f} |",
         f"| {large:,} rows of a table, all new | {many['wall']:.1f} | {many['cpu']:.1f} | {many['memory']:.0f} |",
     ]
     write("rescan", lines, keep=not options.quick)

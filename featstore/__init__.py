@@ -15,16 +15,21 @@ from featstore.store import Store, Table, open
 
 if TYPE_CHECKING:
     from featstore.encoder import FeatstoreEncoder
+    from featstore.heads.estimator import HeadClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["FeatstoreEncoder", "FeatstoreError", "Store", "Table", "__version__", "open"]
+__all__ = ["FeatstoreEncoder", "FeatstoreError", "HeadClassifier", "Store", "Table", "__version__", "open"]
 
 
 def __getattr__(name: str) -> object:
-    # scikit-learn takes a second to import; only those who use the transformer wait for it
+    # scikit-learn takes a second to import; only those who use its classes wait for it
     if name == "FeatstoreEncoder":
         from featstore.encoder import FeatstoreEncoder
 
         return FeatstoreEncoder
+    if name == "HeadClassifier":
+        from featstore.heads.estimator import HeadClassifier
+
+        return HeadClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -98,8 +98,13 @@ class Layout:
         return f"locks/heads/{name}.lock"
 
     def split(self, name: str, label: str, file: str = "json") -> str:
-        """Which side of a split an item is on (``parquet``), and how it came about (``json``)."""
-        return f"splits/{name}/{label}.{file}"
+        """Which side of a split an item is on (``parquet``), and how it came about (``json``).
+
+        A label that is no plain file name has its hash in the name instead of what is not plain.
+        """
+        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in label[:60]).lstrip(".")
+        stem = plain if plain == label else f"{plain}-{hashing.of_text(label)[:8]}"
+        return f"splits/{name}/{stem}.{file}"
 
     # runs
     def run(self, run_id: str, file: str) -> str:

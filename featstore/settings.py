@@ -21,7 +21,16 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from featstore.errors import SettingsError
 from featstore.records import SettingValue
 
-__all__ = ["ENVIRONMENT_PREFIX", "ExtractSettings", "IndexSettings", "Resolved", "available_cpus", "resolve"]
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "ExtractSettings",
+    "HeadSettings",
+    "IndexSettings",
+    "Resolved",
+    "TorchSettings",
+    "available_cpus",
+    "resolve",
+]
 
 ENVIRONMENT_PREFIX = "FEATSTORE_"
 
@@ -113,6 +122,63 @@ class IndexSettings:
     rebuild: bool = False
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class HeadSettings:
+    """What ``featstore train-head`` can be told, but for the torch kinds.
+
+    ``group`` and ``split`` name columns; by default those called ``group`` and ``split`` are used where they are there.
+    """
+
+    # what is learned
+    label: str = "label"
+    labels: str | None = None
+    task: Literal["classification", "multilabel", "regression"] | None = None
+    separator: str | None = None
+    where: str | None = None
+    drop_rare: bool = False
+    name: str | None = None
+    # how
+    kind: Literal["auto", "logistic", "knn", "prototypes", "ridge", "torch-linear", "torch-mlp"] = "auto"
+    class_weights: Literal["balanced"] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    # what it is measured on
+    group: str | None = None
+    split: str | None = None
+    new_split: bool = False
+    allow_leakage: bool = False
+    near_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    shots: Annotated[tuple[Count, ...], BeforeValidator(_columns)] = ()
+    baselines: bool = True
+    curve: bool = True
+    # what else is written
+    report: str | None = None
+    mlflow: str | None = None
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TorchSettings:
+    """How the torch heads are trained; what is None follows from the number of items and the optimizer.
+
+    ``seeds`` networks are trained, each stopped early on another fold, and averaged into one head. ``patience`` is how
+    many epochs in a row may pass in which the loss on that fold does not fall by a thousandth.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    hidden: Count = 256
+    epochs: Count | None = None
+    patience: Count = 6
+    batch: Count | None = None
+    seeds: Count | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
+_COMMANDS: tuple[type, ...] = (ExtractSettings, IndexSettings, HeadSettings, TorchSettings)
+
 Settings = TypeVar("Settings")
 
 
@@ -142,7 +208,7 @@ def resolve(
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     problems = [_unknown(key, known) for key in given if key not in known]
     # A variable may be meant for another command.
-    anywhere = known | {field.name for command in (ExtractSettings, IndexSettings) for field in fields(command)}
+    anywhere = known | {field.name for command in _COMMANDS for field in fields(command)}
     for variable in environ:
         key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _PROGRAM_VARIABLES and key not in anywhere:
@@ -193,7 +259,8 @@ def _unknown(key: str, known: set[str]) -> str:
 
 
 def _command(kind: type) -> str:
-    return kind.__name__.removesuffix("Settings").lower()
+    name = kind.__name__.removesuffix("Settings").lower()
+    return "train-head" if name in ("head", "torch") else name
 
 
 def _flag(location: tuple[int | str, ...]) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from featstore import addresses
 from featstore.errors import FeatstoreError, NotFoundError, SettingsError, UsageError
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from featstore.extract.progress import Reporter
+    from featstore.heads.trained import TrainedHead
     from featstore.models import ModelRequest
+    from featstore.predicting import Predictions
     from featstore.records import (
         BridgeCard,
         BridgeResult,
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
         ExportResult,
         ExtractResult,
         GcReport,
+        HeadCard,
+        HeadComparison,
+        HeadDifference,
+        HeadExport,
+        HeadPlan,
         IndexCard,
         IndexPlan,
         Manifest,
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from featstore.search import Searcher
+    from featstore.settings import HeadSettings, TorchSettings
     from featstore.tables import FeatureTable
 
 __all__ = ["DEFAULT_FOLDER", "Store", "Table", "open"]
@@ -223,6 +231,170 @@ class Store:
         resolved, _ = resolve(IndexSettings, settings)
         return plan(self.layout, self.table(address).features, resolved)
 
+    def train_head(
+        self, address: str | None = None, *, reporter: Reporter | None = None, **settings: object
+    ) -> TrainedHead:
+        """Trains a light model on a table's vectors and keeps it as the next version of a head.
+
+        Items of one group, of equal content, and near-duplicates stay on one side of the split, which is made once
+        and shared by every model and version of the table. The kinds of heads and their settings are chosen inside the
+        training folds, the result is calibrated and measured once on the test items.
+
+        Args:
+            address: Which table; not needed where one table alone has the labels.
+            reporter: Told of progress.
+            **settings: Any field of ``HeadSettings`` or ``TorchSettings``, such as ``label``, ``labels``, ``kind``,
+                ``group`` or ``seed``.
+
+        Returns:
+            The head, a fitted scikit-learn estimator; its ``card`` says what it reaches.
+
+        Raises:
+            NotFoundError: There is no such table, column or file.
+            SettingsError: A setting is unknown, of the wrong type or out of range.
+            UsageError: The labels, classes or groups do not make something that can be learned and tested.
+            GateError: The given split has groups on both sides.
+            LockedError: Another process is training the same head.
+        """
+        from featstore.records import HeadCard
+
+        card = self._train(() if address is None else (address,), settings, reporter)
+        assert isinstance(card, HeadCard)
+        return self.head(f"{card.head}:{card.version}")
+
+    def compare_heads(
+        self, addresses: Sequence[str], *, reporter: Reporter | None = None, **settings: object
+    ) -> HeadComparison:
+        """Trains a head on each of several tables, with the same items on the same sides, and compares them.
+
+        Args:
+            addresses: Two tables or more, such as those of several models; the first is what others are compared with.
+            reporter: Told of progress.
+            **settings: As for ``train_head``.
+
+        Raises:
+            UsageError: Fewer than two tables were named, or what ``train_head`` raises.
+        """
+        from featstore.records import HeadComparison
+
+        if len(addresses) < 2:
+            raise UsageError(f"{len(addresses)} tables were named; a comparison needs two at least.")
+        found = self._train(tuple(addresses), settings, reporter)
+        assert isinstance(found, HeadComparison)
+        return found
+
+    def plan_head(self, addresses: str | Sequence[str] | None = None, **settings: object) -> HeadPlan:
+        """What ``train_head`` or ``compare_heads`` would begin with, by reading only."""
+        from featstore.training import plan
+
+        named = () if addresses is None else (addresses,) if isinstance(addresses, str) else tuple(addresses)
+        resolved, _ = self._head_settings(settings)
+        return plan(self.layout, self._trained_on(named, resolved.label, resolved.labels), resolved)
+
+    def _train(
+        self, addresses: Sequence[str], settings: dict[str, object], reporter: Reporter | None
+    ) -> HeadCard | HeadComparison:
+        from featstore.training import train_head
+
+        resolved, torch = self._head_settings(settings)
+        tables = self._trained_on(addresses, resolved.label, resolved.labels)
+        return train_head(self.layout, tables, resolved, reporter, torch=torch)
+
+    @staticmethod
+    def _head_settings(settings: dict[str, object]) -> tuple[HeadSettings, TorchSettings]:
+        from featstore.settings import HeadSettings, TorchSettings, resolve
+
+        own = {field.name for field in fields(TorchSettings)}
+        torch, _ = resolve(TorchSettings, {key: value for key, value in settings.items() if key in own})
+        resolved, _ = resolve(HeadSettings, {key: value for key, value in settings.items() if key not in own})
+        return resolved, torch
+
+    def _trained_on(
+        self, addresses: Sequence[str], label: str, labels: str | None
+    ) -> list[tuple[FeatureTable, ModelCard]]:
+        """The tables that were named, or the only one that can be meant."""
+        if addresses:
+            named = [self.table(address) for address in addresses]
+            return [(table.features, table.card) for table in named]
+        tables = self.tables()
+        fitting = [table for table in tables if labels is not None or label in table.features.column_names]
+        if len(fitting) == 1:
+            return [(fitting[0].features, fitting[0].card)]
+        names = ", ".join(f"{table.name}@{table.space_id}" for table in (fitting or tables)) or "none yet"
+        what = "with labels in a file" if labels is not None else f"with a column '{label}'"
+        raise UsageError(
+            f"which table? {len(fitting)} of {len(tables)} tables could be meant, {what}: {names}.",
+            hint="Name it: featstore train-head TABLE --label COLUMN",
+        )
+
+    def predict(
+        self,
+        head: str,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        table: str | None = None,
+        top_k: int = 3,
+        coverage: float | None = None,
+        into: str | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        output: str | os.PathLike[str] | BinaryIO | None = None,
+        format: str | None = None,
+        keep: int | None = None,
+        reporter: Reporter | None = None,
+        **reading: object,
+    ) -> Predictions:
+        """Lets a head say what the items of a table, or new ones, are.
+
+        New items go through the model of the head's space as ``extract`` sends them, and are not stored; where the
+        store has the vector of an equal content, it is used. A table is read as the head's own was, unless
+        ``reading`` says otherwise. One that cannot be read or decoded stays among the predictions, with the reason
+        in the column ``rejected``.
+
+        Args:
+            head: ``HEAD[:VERSION]``.
+            source: New items: anything that ``extract`` takes, or one picture or text.
+            table: A table's address, instead of a source.
+            top_k: How many of the likeliest classes to name.
+            coverage: The share of items whose set of classes shall hold the true one, by split conformal prediction;
+                0.9 by default. The head abstains where a set is not exactly one class.
+            into: Extract the source into this table first, and predict on all of it.
+            where: Only items for whose columns this Polars SQL expression holds.
+            limit: Only the first so many.
+            output: A ``.parquet``, ``.csv`` or ``.jsonl`` file, written piece by piece; it appears when it is whole.
+                Without one the predictions are in the result.
+            format: Of the file, where its name does not tell.
+            keep: Without a file: hold on to the first so many predictions only.
+            reporter: Told of progress.
+            **reading: Fields of ``ExtractSettings`` that say how a source is read, such as ``text_column``, and
+                ``device`` or ``workers``.
+
+        Raises:
+            NotFoundError: There is no such head, table, source or column, or the head's model is gone.
+            SpaceMismatchError: The table is of another space than the head.
+            UsageError: An option, the expression or the place cannot be used.
+            TooManyRejectsError: The others were predicted; its ``context["predictions"]`` are they.
+            IntegrityError: The head, the model or a file of the table is damaged.
+        """
+        from featstore.predicting import predict
+
+        return predict(
+            self.layout,
+            head,
+            source,
+            table=table,
+            top_k=top_k,
+            coverage=coverage,
+            into=into,
+            where=where,
+            limit=limit,
+            output=output,
+            format=format,
+            keep=keep,
+            reading=reading,
+            reporter=reporter,
+        )
+
     # ── change the model ────────────────────────────────────────────────────────────────────
 
     def bridge(
@@ -360,6 +532,60 @@ class Store:
         if not self.layout.storage.exists(self.layout.manifest(run_id)):
             raise NotFoundError(f"there is no run '{run_id}'.", hint="featstore ls runs")
         return documents.read(self.layout.storage, self.layout.manifest(run_id), Manifest)
+
+    def heads(self, *, all_versions: bool = False) -> list[HeadCard]:
+        """The cards of the heads by name, each of its newest version.
+
+        Args:
+            all_versions: Of every version, the newest first.
+
+        Raises:
+            IntegrityError: A card is damaged.
+        """
+        from featstore.heads.opening import cards
+
+        return cards(self.layout, all_versions=all_versions)
+
+    def head(self, address: str) -> TrainedHead:
+        """A head by its address ``HEAD[:VERSION]``: a fitted scikit-learn estimator with its ``card``.
+
+        Raises:
+            NotFoundError: There is no such head or version.
+            IntegrityError: Its card or file is damaged.
+        """
+        from featstore.heads.opening import open_head
+        from featstore.heads.trained import TrainedHead
+
+        return TrainedHead(*open_head(self.layout, address))
+
+    def report_head(self, address: str, output: str | os.PathLike[str]) -> None:
+        """Writes one page about a head: a single HTML file that opens anywhere and asks for nothing.
+
+        Args:
+            address: ``HEAD[:VERSION]``.
+            output: The file; replaced if it is there.
+
+        Raises:
+            NotFoundError: There is no such head or version.
+            UsageError: The file cannot be written so, or there.
+            IntegrityError: The head's predictions are damaged.
+        """
+        from featstore.heads.opening import find_card
+        from featstore.reports import write
+        from featstore.training import page_at
+
+        write(self.layout, find_card(self.layout, address), page_at(self.layout, output))
+
+    def diff_heads(self, a: str, b: str) -> HeadDifference:
+        """Two heads on the test items that both have: each figure of ``b`` minus that of ``a``, paired by item.
+
+        Raises:
+            NotFoundError: There is no such head or version.
+            UsageError: They were tested on different splits, or predict something else.
+        """
+        from featstore.training import compare
+
+        return compare(self.layout, a, b)
 
     def models(self) -> list[ModelCard]:
         """The cards of the models in the store."""
@@ -526,6 +752,32 @@ class Store:
             )
         return self.table(address).export(output, **selection)
 
+    def export_head(
+        self,
+        head: str,
+        output: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        fused: bool = False,
+    ) -> HeadExport:
+        """Writes a head as one ONNX file, once its graph has been compared with the head itself.
+
+        Args:
+            head: ``HEAD[:VERSION]``.
+            output: The file; replaced if it is there.
+            format: ``onnx``, or nothing where the file's name ends so.
+            fused: One graph from pixels or token ids to calibrated probabilities, not from vectors on.
+
+        Raises:
+            NotFoundError: There is no such head, or for ``fused`` its model is gone.
+            UsageError: The format or the place cannot be used.
+            GateError: The graph does not say what the head does; nothing is written.
+            IntegrityError: The head, its model or its table is damaged.
+        """
+        from featstore.heads.exporting import export_head
+
+        return export_head(self.layout, head, output, format=format, fused=fused)
+
     # ── look after ──────────────────────────────────────────────────────────────────────────
 
     def verify(self, addresses_: Sequence[str] = (), *, sample: int = 16) -> VerifyReport:
@@ -545,7 +797,8 @@ class Store:
 
         Args:
             dry_run: Only say what would go.
-            keep_versions: How many of each table's newest versions stay readable.
+            keep_versions: How many of the newest versions of each table and head stay. Those of a table that its
+                index or a head was made from stay as well.
             grace_hours: Files younger than this are left alone: a run may be writing them.
         """
         from featstore.upkeep import gc

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from bridge_world import captioned
 from cli_world import COMMAND, MODEL, copied, environment, inside, photos, run, stocked, world
+from head_world import headed
+from train_world import labelled
 
 from featstore.settings import ExtractSettings
 
 HELPS = [
     "", "extract", "ls", "show", "verify", "gc", "doctor", "models", "models list", "models show", "models export",
     "models compare", "export", "diff", "dedup", "eval", "search", "bridge",
-    "index",
+    "index", "train-head", "predict",
 ]  # fmt: skip
 
 
@@ -95,6 +97,8 @@ def test_the_commands_stand_in_their_panels() -> None:
         "Make",
         "extract",
         "index",
+        "train-head",
+        "predict",
         "export",
         "Change the model",
         "bridge",
@@ -133,6 +137,10 @@ def test_each_help_begins_with_an_example_that_works(
         photos(where / "photos", 2)
     if arguments[0] == "index":
         where = copied(tmp_path)
+    if arguments[0] == "train-head":
+        where = labelled(tmp_path)
+    if arguments[0] == "predict":
+        where = headed(copied(tmp_path))
     if arguments[0] == "bridge":
         where = captioned(request.getfixturevalue("model_store"), tmp_path)
     arguments = [

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 from bridge_world import captioned
 from cli_world import MODEL, SCHEMAS, copied, inside, schema, world
+from head_world import headed
+from train_world import labelled
 
 from featstore.cli.schemas import DOCUMENTS, OUTPUTS, generate
 from featstore.cli.schemas import main as write_schemas
@@ -30,6 +32,14 @@ COMMANDS = {
     "doctor": ["doctor"],
     "index": ["index", "photos"],
     "index-plan": ["index", "photos", "--dry-run"],
+    "predict": ["predict", "kinds", "photos"],
+    "export-head": ["export", "kinds", "-o", "out.onnx"],
+    "train-head": ["train-head", "photos", "--kind", "ridge", "--no-curve"],
+    "train-head-compare": ["train-head", "photos", "paintings", "--kind", "ridge", "--no-curve"],
+    "train-head-plan": ["train-head", "photos", "--dry-run"],
+    "ls-heads": ["ls", "heads"],
+    "show-head": ["show", "photos-label:1"],
+    "diff-heads": ["diff", "photos-label:1", "photos-label:2"],
     "export": ["export", "photos", "-o", "out.npz"],
     "bridge": ["bridge", "stamps", "--to", "minilm", "--pairs", "caption"],
     "diff": ["diff", "photos:0", "photos"],
@@ -61,11 +71,18 @@ def test_each_schema_is_a_valid_one(name: str) -> None:
 def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     first = json.loads((world() / "first.json").read_text())
     arguments = [
-        {"RUN": first["run_id"], "out": str(tmp_path), "out.npz": str(tmp_path / "out.npz")}.get(word, word)
+        {
+            "RUN": first["run_id"],
+            "out": str(tmp_path),
+            "out.npz": str(tmp_path / "out.npz"),
+            "out.onnx": str(tmp_path / "out.onnx"),
+        }.get(word, word)
         for word in COMMANDS[name]
     ]
     where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
     where = copied(tmp_path) if name == "index" else where
+    where = headed(copied(tmp_path)) if name in ("predict", "export-head") else where
+    where = labelled(tmp_path, heads=2) if "head" in name and name != "export-head" else where
     done = inside(*arguments, "--json", cwd=where)
     assert done.code == 0, done.err
     CHECK(schema(f"outputs/{name}.json")).validate(done.json)

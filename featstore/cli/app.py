@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from featstore.cli import bridge, dedup, diff, eval, export, index, look, lookafter, make, models, search
+from featstore.cli import (
+    bridge,
+    dedup,
+    diff,
+    eval,
+    export,
+    index,
+    look,
+    lookafter,
+    make,
+    models,
+    predict,
+    search,
+    train,
+)
 from featstore.cli.options import Quiet, Verbose
 
 __all__ = ["app"]
@@ -45,6 +59,8 @@ def _program(
 make.register(app)
 index.register(app)
 search.register(app)
+train.register(app)
+predict.register(app)
 export.register(app)
 bridge.register(app)
 look.register(app)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featstore.cli import console
+from featstore.cli import console, heads
 from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
 
@@ -20,12 +20,12 @@ _NEIGHBOURS = "Between two models"
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(rich_help_panel=LOOK, short_help="Compare two versions of a table, or two models.")(diff)
+    app.command(rich_help_panel=LOOK, short_help="Compare two versions of a table, two models or two heads.")(diff)
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="NAME\\[@MODEL][:VERSION], usually the older.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="NAME\\[@MODEL][:VERSION].")],
+    a: Annotated[str, typer.Argument(metavar="A", help="NAME\\[@MODEL][:VERSION] or HEAD[:VERSION], the older.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="NAME\\[@MODEL][:VERSION] or HEAD[:VERSION].")],
     examples: Annotated[int, typer.Option(metavar="N", help="How many items of each kind to name.")] = 10,
     k: Annotated[
         int, typer.Option("--k", metavar="N", help="Neighbours of each item.", rich_help_panel=_NEIGHBOURS)
@@ -48,8 +48,14 @@ def diff(
     One model: which items came, went and changed, how far vectors have moved, and whether what came is of the kind
     that was there (drift; from 200 new contents on).
     Two models: how far they agree on the nearest neighbours of each item.
+    Two heads: how their figures differ on the test items that both have, with paired intervals.
     """
-    found = existing(store).diff(a, b, k=k, queries=queries, examples=examples)
+    opened = existing(store)
+    if heads.is_head(opened, a) and heads.is_head(opened, b):
+        between = opened.diff_heads(a, b)
+        console.emit(between) if json else heads.difference(between)
+        return
+    found = opened.diff(a, b, k=k, queries=queries, examples=examples)
     console.emit(found) if json else _report(found)
 
 

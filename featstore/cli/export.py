@@ -1,4 +1,4 @@
-"""Panel Make: ``export``."""
+"""Panel Make: ``export``, of a table or a head."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ from featstore.cli.stores import existing
 from featstore.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from featstore.records import ExportResult
+    from featstore.records import ExportResult, HeadExport
+    from featstore.store import Store
 
 __all__ = ["register"]
 
-_ROWS = "Which rows and columns"
+_ROWS = "Which rows and columns of a table"
+_HEAD = "What of a head"
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(rich_help_panel=MAKE, short_help="Write a table out as Parquet, CSV, npz or safetensors.")(export)
+    app.command(
+        rich_help_panel=MAKE, short_help="Write a table out as Parquet, CSV, npz or safetensors, a head as ONNX."
+    )(export)
 
 
 def export(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="NAME\\[@MODEL][:VERSION].")],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="A table, NAME\\[@MODEL][:VERSION], or a head, HEAD[:VERSION].")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file; it is replaced.")],
     format: Annotated[
         str | None,
-        typer.Option(metavar="parquet|csv|npz|safetensors", help="By default the file's suffix.", show_default=False),
+        typer.Option(
+            metavar="parquet|csv|npz|safetensors|onnx", help="By default the file's suffix.", show_default=False
+        ),
     ] = None,
     where: Annotated[
         str | None,
@@ -52,6 +60,12 @@ def export(
             metavar="A,B", help="Only these beside item_id and embedding. Default: all.", rich_help_panel=_ROWS
         ),
     ] = None,
+    fused: Annotated[
+        bool,
+        typer.Option(
+            "--fused", help="Of a head: from pixels or token ids on, not from vectors.", rich_help_panel=_HEAD
+        ),
+    ] = False,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -63,12 +77,21 @@ def export(
 
     The file says which space, version and model card it comes from.
     npz and safetensors hold ids and vectors, and the columns named by --columns.
+    A head becomes one ONNX file (-o FILE.onnx), kept only if it says there what it says here.
     """
     from featstore.cli.progress import reporting
 
     listed = None if ids is None else _ids(ids)
     named = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     opened = existing(store)
+    if fused or format == "onnx" or (format is None and _is_head(opened, address, output)):
+        given = {"--where": where, "--ids": ids, "--as-of": as_of, "--columns": columns}
+        unfit = [name for name, value in given.items() if value is not None]
+        if unfit:
+            raise UsageError(f"{unfit[0]} is for tables; '{address}' is exported as a head.")
+        head = opened.export_head(address, output, format=format, fused=fused)
+        console.emit(head) if json else _report_head(head)
+        return
     with reporting(quiet=volume.quiet) as reporter:
         result = opened.export(
             address,
@@ -82,6 +105,27 @@ def export(
             reporter=reporter,
         )
     console.emit(result) if json else _report(result)
+
+
+def _is_head(opened: Store, address: str, output: Path) -> bool:
+    """Whether a head is meant: by the file's name, or because no table is called so."""
+    from featstore.heads.opening import has_head
+
+    if output.suffix.lower() == ".onnx":
+        return True
+    name = address.partition("@")[0].partition(":")[0]
+    return name not in opened.layout.storage.folders("features") and has_head(opened.layout, address)
+
+
+def _report_head(result: HeadExport) -> None:
+    takes = ", ".join(f"{name} {shape}" for name, shape in result.inputs.items())
+    gives = ", ".join(f"{name} {shape}" for name, shape in result.outputs.items())
+    console.line(console.plain(f"{result.head}:{result.version}: {takes} → {gives}"))
+    console.line(
+        f"compared on {console.count(result.compared, 'item')}: they differ by {result.difference:.1g} at most, "
+        f"{result.agreement:.2%} have the same first class"
+    )
+    console.line(f"{console.plain(result.path)} ({console.size(result.bytes)})")
 
 
 def _ids(file: Path) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featstore.cli import console
+from featstore.cli import console, heads
 from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
 from featstore.errors import FeatstoreError, IntegrityError, UsageError
@@ -16,7 +17,7 @@ from featstore.errors import FeatstoreError, IntegrityError, UsageError
 if TYPE_CHECKING:
     from featstore.layout import Layout
     from featstore.records import Manifest, TableSummary
-    from featstore.store import Table
+    from featstore.store import Store, Table
 
 __all__ = ["register"]
 
@@ -25,8 +26,8 @@ _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
 def register(app: typer.Typer) -> None:
     """Adds the panel's commands."""
-    app.command("ls", rich_help_panel=LOOK, short_help="List the tables, or with 'runs' the runs.")(ls)
-    app.command(rich_help_panel=LOOK, short_help="Show a table or a run.")(show)
+    app.command("ls", rich_help_panel=LOOK, short_help="List the tables, or with 'runs' or 'heads' those.")(ls)
+    app.command(rich_help_panel=LOOK, short_help="Show a table, a head or a run.")(show)
 
 
 class Listing(StrEnum):
@@ -34,6 +35,7 @@ class Listing(StrEnum):
 
     TABLES = "tables"
     RUNS = "runs"
+    HEADS = "heads"
 
 
 def ls(
@@ -45,9 +47,13 @@ def ls(
 ) -> None:
     """$ featstore ls
 
-    Lists the store's tables, or with 'runs' its newest runs.
+    Lists the store's tables, or with 'runs' its newest runs, with 'heads' the newest version of each head.
     """
     opened = existing(store)
+    if what is Listing.HEADS:
+        cards = opened.heads()
+        console.emit(cards) if json else heads.listing(cards)
+        return
     if what is Listing.RUNS:
         runs = opened.runs()
         if json:
@@ -86,10 +92,15 @@ def _list(tables: list[TableSummary]) -> None:
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="ADDRESS|RUN", help="NAME\\[@MODEL][:VERSION], or a run's id.")],
+    what: Annotated[
+        str, typer.Argument(metavar="ADDRESS|HEAD|RUN", help="NAME\\[@MODEL][:VERSION], HEAD[:VERSION], or a run's id.")
+    ],
     history: Annotated[bool, typer.Option("--history", help="The table's versions.")] = False,
     rejects: Annotated[bool, typer.Option("--rejects", help="The items that were refused, and why.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Where everything of the table lies.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page about the head.", show_default=False)
+    ] = None,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -97,7 +108,7 @@ def show(
 ) -> None:
     """$ featstore show photos
 
-    Shows a table, or a run with its settings and where each came from.
+    Shows a table, a head with its figures, or a run with its settings and where each came from.
     """
     if history + rejects + paths > 1:
         raise UsageError("--history, --rejects and --paths exclude each other.", hint="Ask for one of them.")
@@ -108,6 +119,13 @@ def show(
         manifest = opened.run(what)
         console.emit(manifest) if json else _show_run(manifest)
         return
+    if heads.is_head(opened, what):
+        if history or rejects or paths:
+            raise UsageError(f"{what} is a head; --history, --rejects and --paths are for tables.")
+        _show_head(opened, what, report, json=json)
+        return
+    if report is not None:
+        raise UsageError(f"--report is for heads, and {what} is none.", hint="See: featstore ls heads")
     table = opened.table(what, missing_ok=rejects)
     if history:
         _show_history(table, json=json)
@@ -117,6 +135,15 @@ def show(
         _show_paths(table, opened.layout, json=json)
     else:
         _show_table(table, json=json)
+
+
+def _show_head(opened: Store, address: str, page: Path | None, *, json: bool) -> None:
+    card = opened.head(address).card
+    if page is not None:
+        opened.report_head(address, page)
+    console.emit(card) if json else heads.report(card)
+    if page is not None and not json:
+        console.line(console.plain(str(page)))
 
 
 def _show_table(table: Table, *, json: bool) -> None:

@@ -59,7 +59,7 @@ def verify(
 
 
 def gc(
-    keep: Annotated[int, typer.Option(min=1, help="Newest versions of each table that stay readable.")] = 2,
+    keep: Annotated[int, typer.Option(min=1, help="Newest versions of each table and head that stay.")] = 2,
     grace_hours: Annotated[float, typer.Option(min=0, help="Leave files alone that are younger.")] = 24.0,
     store: StorePath = None,
     dry_run: DryRun = False,
@@ -82,6 +82,8 @@ def gc(
         console.line(f"removed {files} ({size}); merged {report.compacted_files:,} into {report.written_files:,}")
     for table, versions in report.kept_versions.items():
         console.line(console.plain(f"{table}: versions {', '.join(map(str, versions))} stay readable"))
+    for head, versions in report.kept_heads.items():
+        console.line(console.plain(f"head {head}: versions {', '.join(map(str, versions))} stay"))
 
 
 def doctor(

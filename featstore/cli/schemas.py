@@ -35,6 +35,8 @@ DOCUMENTS: dict[str, Any] = {
     "export-origin": records.ExportOrigin,
     "index": records.IndexCard,
     "bridge": records.BridgeCard,
+    "head": records.HeadCard,
+    "split": records.SplitRecord,
 }
 """The documents of a store. Each file also holds ``document_sha256``, the digest of all else in it."""
 
@@ -52,9 +54,17 @@ OUTPUTS: dict[str, Any] = {
     "show-history": list[records.CommitInfo],
     "show-rejects": list[outputs.RejectLine],
     "show-paths": outputs.TablePaths,
+    "ls-heads": list[records.HeadCard],
+    "show-head": records.HeadCard,
+    "train-head": records.HeadCard,
+    "train-head-compare": records.HeadComparison,
+    "train-head-plan": records.HeadPlan,
+    "diff-heads": records.HeadDifference,
     "index": records.IndexCard,
     "index-plan": records.IndexPlan,
+    "predict": records.HeadPrediction,
     "export": records.ExportResult,
+    "export-head": records.HeadExport,
     "bridge": records.BridgeResult,
     "diff": records.Difference,
     "dedup": records.DuplicateReport,

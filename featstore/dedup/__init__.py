@@ -4,7 +4,7 @@
 representative, ``sheets`` draws them and ``run`` puts it all together.
 """
 
-from featstore.dedup.grouping import groups_of
+from featstore.dedup.grouping import Threshold, groups_of, near
 from featstore.dedup.run import dedup, duplicates
 
-__all__ = ["dedup", "duplicates", "groups_of"]
+__all__ = ["Threshold", "dedup", "duplicates", "groups_of", "near"]

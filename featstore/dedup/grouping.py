@@ -14,7 +14,7 @@ from featstore.errors import SettingsError
 from featstore.neighbours.duplicates import groups, nearest_distances
 from featstore.tables import FeatureTable
 
-__all__ = ["Grouped", "Threshold", "check", "choose", "group", "groups_of"]
+__all__ = ["Grouped", "Threshold", "check", "choose", "group", "groups_of", "near"]
 
 # The rule of cleanlab is 0.13 of the median distance to the nearest item. Copies in the table shrink that distance:
 # with four of each in 15 % of 1,000 photographs by a third, the one to the tenth nearest by a twentieth. A tenth of
@@ -81,15 +81,43 @@ def group(
         done: Told how many contents more have been compared with all before them.
     """
     check(threshold)
-    content = _codes(features.rows(["content_sha256"])["content_sha256"])
+    hashes = features.rows(["content_sha256"])["content_sha256"]
     ids, vectors = features.matrix()
+    content, found, chosen = near(hashes, vectors, threshold, done=done)
+    return Grouped(ids, content, vectors, found, chosen)
+
+
+def near(
+    hashes: pa.ChunkedArray[Any],
+    vectors: NDArray[np.float32],
+    threshold: float | None = None,
+    *,
+    done: Callable[[int], None] = lambda _: None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Threshold | None]:
+    """The groups of any items, such as some of a table's.
+
+    Args:
+        hashes: (n,) the contents' hashes.
+        vectors: (n, dim) float32.
+        threshold: The cosine from which two items are near; by default from the data.
+        done: Told how many contents more have been compared with all before them.
+
+    Returns:
+        (n,) int64 contents and (n,) int64 groups, both numbered from 0 in the order of first members, and the
+        threshold; None where there are fewer than two contents.
+
+    Raises:
+        SettingsError: The threshold is no cosine above 0.
+        UsageError: A vector is not finite.
+    """
+    check(threshold)
+    content = _codes(hashes)
     first = np.unique(content, return_index=True)[1]
     if len(first) < 2:
-        return Grouped(ids, content, vectors, np.zeros(len(ids), np.int64), None)
-    chosen = choose(features, vectors, first) if threshold is None else Threshold(threshold, "given")
-    near = groups(vectors, chosen.cosine, rows=first, done=done)
+        return content, np.zeros(len(content), np.int64), None
+    chosen = choose(hashes, vectors, first) if threshold is None else Threshold(threshold, "given")
     # Contents and groups are both numbered in the order of their first items.
-    return Grouped(ids, content, vectors, near[content], chosen)
+    return content, groups(vectors, chosen.cosine, rows=first, done=done)[content], chosen
 
 
 def check(threshold: float | None) -> None:
@@ -102,7 +130,7 @@ def check(threshold: float | None) -> None:
         raise SettingsError(f"threshold is {threshold}; a cosine above 0 and at most 1 was expected.")
 
 
-def choose(features: FeatureTable, vectors: NDArray[np.float32], first: NDArray[np.int64]) -> Threshold:
+def choose(hashes: pa.ChunkedArray[Any], vectors: NDArray[np.float32], first: NDArray[np.int64]) -> Threshold:
     """A threshold from the data: the cosine distance is a tenth of the median one to the tenth nearest content.
 
     What lies so much nearer than a neighbourhood is wide is not only alike. Among fewer than 100 contents the tenth
@@ -113,12 +141,12 @@ def choose(features: FeatureTable, vectors: NDArray[np.float32], first: NDArray[
     neighbour so that copies in the table hardly move it.
 
     Args:
-        features: The table.
+        hashes: (n,) the contents' hashes.
         vectors: (n, dim) float32.
         first: (m,) int64, one row of each content, at least two.
     """
-    hashes = features.rows(["content_sha256"])["content_sha256"].take(first).to_pylist()
-    asked = first[np.argsort(np.array(hashes, str), kind="stable")[:_ASKED]]
+    names = hashes.take(first).to_pylist()
+    asked = first[np.argsort(np.array(names, str), kind="stable")[:_ASKED]]
     neighbour = min(_NEIGHBOUR, -(-len(first) // _NEIGHBOUR))
     distance = float(np.median(nearest_distances(vectors, asked, first, neighbour)))
     rule = (

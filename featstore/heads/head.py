@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import UsageError
+from featstore.heads.calibration import probabilities
+from featstore.heads.threads import one_thread
+from featstore.heads.topk import largest
 from featstore.records import HeadKind, HeadTask
 
 __all__ = ["Arrays", "Head"]
 
 Arrays = dict[str, NDArray[Any]]
 
-# Rows computed at once, in values: 32 MB of float64.
-_VALUES = 4_000_000
+# Rows computed at once, always as many, the last ones filled up with zeros: a product of one shape gives a row the same
+# bits wherever it stands and whatever stands beside it.
+_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +32,9 @@ class Head:
 
     * linear: ``weights`` (c, d), ``bias`` (c,): logistic, ridge, prototypes, torch-linear, majority;
     * mlp: ``hidden_weights`` (h, d), ``hidden_bias`` (h,), ReLU, then linear (c, h): torch-mlp;
-    * neighbours: ``known`` (m, d) at length 1 and what they are, ``known_target`` (m, c): knn, with the settings ``k``
-      and ``tau``. Its logits are the logarithms of the neighbours' weighted shares.
+    * neighbours: ``known`` (m, d) float32 at length 1 and what they are, ``known_target`` (m, c): knn, with the
+      settings ``k`` and ``tau``. Its logits are the logarithms of the neighbours' weighted shares, of at least the
+      setting ``floor``.
 
     Attributes:
         task: What is predicted.
@@ -38,7 +42,7 @@ class Head:
         classes: The classes in order; none for regression.
         dim: Values of a vector, d.
         input: ``raw``, ``unit``, ``standard`` or ``centred``: the last two are ``raw`` and ``unit`` with mean and
-            factor.
+            factor, which a linear head may have in its weights instead.
         arrays: By name.
         settings: By name: ``temperature``, ``penalty``, ``k``, ``tau`` …
     """
@@ -74,8 +78,12 @@ class Head:
                 hint="Encode them with the model of the head's space.",
             )
         found = np.empty((len(vectors), self.outputs))
-        for rows in self._blocks(len(vectors)):
-            found[rows] = self._forward(self._prepared(vectors[rows], rows.start))
+        with one_thread():
+            for start in range(0, len(vectors), _ROWS):
+                rows = slice(start, min(start + _ROWS, len(vectors)))
+                values = np.zeros((_ROWS, self.dim))
+                values[: rows.stop - start] = vectors[rows]
+                found[rows] = self._forward(self._prepared(values, start))[: rows.stop - start]
         return found
 
     def probabilities(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -92,12 +100,7 @@ class Head:
         """
         if self.task == "regression":
             raise UsageError("a head that predicts numbers has no probabilities.", hint="Ask it to predict.")
-        scaled = self.logits(vectors) / self.settings.get("temperature", 1.0)
-        if self.task == "multilabel":
-            return np.asarray(np.exp(-np.logaddexp(0.0, -scaled)), np.float64)
-        scaled -= scaled.max(axis=1, keepdims=True, initial=-np.inf)
-        np.exp(scaled, out=scaled)
-        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), np.float64)
+        return probabilities(self.task, self.logits(vectors), self.settings.get("temperature", 1.0))
 
     def predict(self, vectors: NDArray[np.floating]) -> NDArray[np.generic]:
         """What it says of each vector.
@@ -119,13 +122,7 @@ class Head:
             return np.asarray(self.probabilities(vectors) >= bounds, np.bool_)
         return np.asarray(self.logits(vectors).argmax(axis=1), np.int64)
 
-    def _blocks(self, n: int) -> Iterator[slice]:
-        widest = max(self.dim, self.outputs, *(array.shape[0] for array in self.arrays.values() if array.ndim))
-        step = max(1, _VALUES // widest)
-        return (slice(start, min(start + step, n)) for start in range(0, n, step))
-
-    def _prepared(self, vectors: NDArray[np.floating], first: int) -> NDArray[np.float64]:
-        values = np.asarray(vectors, np.float64)
+    def _prepared(self, values: NDArray[np.float64], first: int) -> NDArray[np.float64]:
         if not np.isfinite(values).all():
             at = first + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise UsageError(f"row {at} holds a value that is not finite (NaN or infinite).")
@@ -148,11 +145,13 @@ class Head:
         k = min(int(self.settings["k"]), len(known))
         lengths = np.sqrt(np.vecdot(values, values))[:, None]
         near = (values / np.where(lengths > 0, lengths, 1)).astype(known.dtype) @ known.T
-        best = np.argpartition(near, len(known) - k, axis=1)[:, len(known) - k :]
+        best = largest(near, k)
         scores = np.take_along_axis(near, best, 1).astype(np.float64) / self.settings["tau"]
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
-        shares = np.einsum("nk,nkc->nc", weights, target[best].astype(np.float64))
+        shares = np.zeros((len(values), target.shape[1]))
+        for column in range(k):
+            shares += weights[:, column, None] * target[best[:, column]]
         if self.task == "regression":
             return np.asarray(shares, np.float64)
         floor = self.settings.get("floor", 1e-6)

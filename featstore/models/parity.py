@@ -6,7 +6,7 @@ are computed again when the artefact, the runtime or the device has changed sinc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +28,8 @@ __all__ = [
     "Checked",
     "Subject",
     "canaries",
+    "canary_batches",
+    "canary_vectors",
     "check_canaries",
     "compare_canaries",
     "gate",
@@ -221,6 +223,38 @@ def compare_canaries(card: ModelCard, raw: bytes, backbone: session.Backbone) ->
         )
 
 
+def canary_batches(layout: Layout, card: ModelCard) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The canaries of a model as it takes them: pictures uint8 (b, h, w, 3), or ids and mask int64 (b, t).
+
+    Raises:
+        IntegrityError: They are missing or damaged.
+    """
+    return (arrays for _, arrays in _batches(_kept(layout, card), card))
+
+
+def canary_vectors(layout: Layout, card: ModelCard) -> NDArray[np.float32]:
+    """The vectors (n, dim) that a model gave for its canaries when its space was made.
+
+    Raises:
+        IntegrityError: They are missing or damaged.
+    """
+    return np.asarray(_kept(layout, card)["vectors"], np.float32)
+
+
+def _kept(layout: Layout, card: ModelCard) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    raw = session.read_verified(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
+    try:
+        content: dict[str, NDArray[Any]] = load(raw)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise IntegrityError(f"the canaries of {card.space_id} cannot be read: {error}.") from error
+    if not _sound(content, card):
+        raise IntegrityError(f"the canaries of {card.space_id} are not inputs and vectors as its card describes them.")
+    return content
+
+
 def _sound(content: dict[str, NDArray[Any]], card: ModelCard) -> bool:
     """Whether there are canaries, each with a vector, of the types and shapes that ``canaries`` gives them."""
     vectors = content.get("vectors")
@@ -257,27 +291,35 @@ def _before(layout: Layout, card: ModelCard) -> tuple[str, ...]:
 
 
 def _embed(content: dict[str, NDArray[Any]], backbone: session.Backbone) -> NDArray[np.float32]:
-    vectors = []
-    if backbone.card.image is not None:
-        height, width = backbone.card.image.crop
+    count = len(content["ids" if backbone.card.image is None else "pictures"])
+    found = np.empty((count, backbone.card.dim), np.float32)
+    for rows, arrays in _batches(content, backbone.card):
+        found[rows] = backbone.images(*arrays) if backbone.card.image is not None else backbone.texts(*arrays)
+    return found
+
+
+def _batches(
+    content: dict[str, NDArray[Any]], card: ModelCard
+) -> Iterator[tuple[NDArray[np.int64], tuple[NDArray[Any], ...]]]:
+    """The rows of each batch, and its inputs."""
+    if card.image is not None:
+        height, width = card.image.crop
         pictures = content["pictures"]
         for i in range(0, len(pictures), _BATCH):
-            batch = np.stack([samples.enlarge(p, height, width) for p in pictures[i : i + _BATCH]])
-            vectors.append(backbone.images(batch))
-        return np.concatenate(vectors)
+            chosen = np.arange(i, min(i + _BATCH, len(pictures)))
+            yield chosen, (np.stack([samples.enlarge(pictures[at], height, width) for at in chosen]),)
+        return
     ids, mask = content["ids"].astype(np.int64), content["mask"].astype(np.int64)
     lengths = mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
-    found = np.empty((len(ids), backbone.card.dim), np.float32)
     start = 0
     while start < len(order):  # short ones together, so that little is padding
         stop = start + 1
         while stop < len(order) and lengths[order[stop]] * (stop + 1 - start) <= _TOKENS:
             stop += 1
         chosen, longest = order[start:stop], int(lengths[order[stop - 1]])
-        found[chosen] = backbone.texts(ids[chosen, :longest], mask[chosen, :longest])
+        yield chosen, (ids[chosen, :longest], mask[chosen, :longest])
         start = stop
-    return found
 
 
 def _measured(

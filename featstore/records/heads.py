@@ -269,12 +269,14 @@ class HeadPlan:
 class HeadPrediction:
     """What ``predict`` did: ``items`` predicted, of which ``stored`` had vectors in the store and ``embedded`` not.
 
-    ``coverage`` is what was asked for; ``abstained`` items have a set that is not one class.
+    ``coverage`` is what was asked for; ``abstained`` items have a set that is not one class, ``empty_sets`` of them
+    one without any: they are like no class.
     """
 
     head: str
     version: int
     space_id: str
+    task: HeadTask
     source: str
     items: int
     stored: int
@@ -282,6 +284,7 @@ class HeadPrediction:
     rejected: int
     reject_codes: dict[str, int]
     abstained: int
+    empty_sets: int
     coverage: float | None
     path: str | None
     seconds: float

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from featstore.errors import IntegrityError, UsageError
-from featstore.records import FORMAT_VERSION
 from featstore.storage import hashing
 from featstore.storage.tree import Storage
 
@@ -63,6 +62,8 @@ def parse(content: bytes, kind: type[Record], *, where: str) -> Record:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from featstore.records import FORMAT_VERSION  # making the records takes longer than a help text may
+
     try:
         body = json.loads(content.decode("utf-8", "surrogatepass"))
     except ValueError as error:
@@ -100,6 +101,8 @@ def declared(content: bytes, kind: type[Record], *, where: str) -> Record:
         IntegrityError: It was written for a newer featstore.
     """
     from pydantic import TypeAdapter, ValidationError
+
+    from featstore.records import FORMAT_VERSION
 
     try:
         body = json.loads(content.decode("utf-8-sig"))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from featstore import index
+from featstore.heads import upkeep as heads
 from featstore.records import GcReport, Manifest, OpenRun
 from featstore.storage import documents, locks
 
@@ -28,7 +29,8 @@ def gc(
         layout: The store.
         tables: The tables.
         dry_run: Only say what would go.
-        keep_versions: How many of the newest versions stay readable; at least 1.
+        keep_versions: How many of the newest versions of each table and head stay; at least 1. Those that an index
+            or a head was made from stay as well.
         grace_hours: Files younger than this stay: a reader or an unfinished run may need them.
 
     Returns:
@@ -36,10 +38,19 @@ def gc(
 
     Raises:
         LockedError: A run holds one of the tables; those before it are done.
+        IntegrityError: A head's card is damaged, so that nobody knows which version of a table it needs.
     """
     started = time.monotonic()
     compacted = written = files = size = 0
     kept: dict[str, list[int]] = {}
+    # Heads first: what nobody keeps needs no version of a table.
+    kept_heads, gone = heads.clean(
+        layout, keep_versions=keep_versions, older_than_seconds=grace_hours * 3600, dry_run=dry_run
+    )
+    files += len(gone)
+    size += sum(gone)
+    for table in tables:
+        heads.pinned(layout, table.name, table.space_id)  # before anything is changed: it may not be known
     for table in tables:
         with locks.hold(layout.storage, layout.lock(table.name), purpose=f"gc of '{table.name}'"):
             fresh = type(table).open(layout, table.name, table.space_id)
@@ -49,8 +60,14 @@ def gc(
                     fresh = type(table).open(layout, table.name, table.space_id)
                     compacted += len(before - set(fresh.files))
                     written += len(set(fresh.files) - before)
-            versions = [commit.version for commit in fresh.history()][: max(1, keep_versions)]
-            versions += [v for v in index.pinned(layout, table.name, table.space_id) if v not in versions]
+            there = [commit.version for commit in fresh.history()]
+            versions = there[: max(1, keep_versions)]
+            pinned = (
+                *index.pinned(layout, table.name, table.space_id),
+                *heads.pinned(layout, table.name, table.space_id),
+            )
+            # A head outlives its table; another one of that name has other versions.
+            versions += [v for v in dict.fromkeys(pinned) if v in there and v not in versions]
             gone = index.clean(
                 layout, table.name, table.space_id, older_than_seconds=grace_hours * 3600, dry_run=dry_run
             )
@@ -76,6 +93,7 @@ def gc(
         removed_files=files,
         removed_bytes=size,
         kept_versions=kept,
+        kept_heads=kept_heads,
         seconds=round(time.monotonic() - started, 3),
     )
 

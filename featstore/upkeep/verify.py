@@ -14,6 +14,7 @@ from featstore.errors import FeatstoreError, IntegrityError
 from featstore.extract import previews
 from featstore.extract.opening import source_key
 from featstore.extract.shard import open_encoder, open_items
+from featstore.heads import upkeep as heads
 from featstore.records import (
     Artefact,
     Finding,
@@ -53,7 +54,7 @@ def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) 
         What was looked at and found; nothing is changed.
     """
     started = time.monotonic()
-    findings = _documents(layout)
+    findings = [*_documents(layout), *heads.verify(layout)]
     spaces = sorted({table.space_id for table in tables})
     for space_id in spaces:
         findings += _model(layout, space_id)

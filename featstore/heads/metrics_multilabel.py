@@ -1,0 +1,157 @@
+"""How good predicted labels are where an item may have several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["average_precision", "best_thresholds", "label_figures", "multilabel"]
+
+_BINS = 15
+
+# A label with fewer items keeps this threshold: the best one of so few would be chance.
+_FEWEST, _DEFAULT = 5, 0.5
+
+_Measure = Callable[[NDArray[np.float64]], dict[str, float]]
+
+
+def multilabel(
+    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], thresholds: NDArray[np.float64] | None = None
+) -> _Measure:
+    """The metrics of predicted labels, for any weights of the items.
+
+    ``mAP`` is the mean over the labels of their average precision, ``macro_f1`` that of their F1 and ``micro_f1`` the
+    F1 of all pairs of item and label; labels that no item has are left out of both means. ``log_loss`` is the mean
+    over the pairs, in nats, and ``ece`` the mean gap, in 15 bins of equal width, between the pairs' probabilities and
+    the share of them that is true.
+
+    Source: average precision as in scikit-learn: the precisions at each score, weighted by the gain in recall,
+    without interpolation; equal scores come in together.
+
+    Args:
+        truth: (n, c) bool.
+        probabilities: (n, c).
+        thresholds: (c,) from which probability on an item gets a label; 0.5 by default.
+    """
+    likely = np.asarray(probabilities, np.float64)
+    classes = truth.shape[1]
+    given = likely >= _bounds(thresholds, classes)
+    hits, gifts, truths = (_counted(those) for those in (given & truth, given, truth))
+    loss = -np.log(np.maximum(np.where(truth, likely, 1 - likely), np.finfo(np.float64).eps)).mean(axis=1)
+    bins = np.clip(np.ceil(likely * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    gaps = np.zeros((len(truth), _BINS))
+    np.add.at(gaps, (np.arange(len(truth))[:, None], bins), likely - truth)
+    precision = _precision(truth, likely)
+
+    def measure(weights: NDArray[np.float64]) -> dict[str, float]:
+        total, hit, true = weights.sum(), hits(weights), truths(weights)
+        either, there = gifts(weights) + true, true > 0
+        return {
+            "mAP": _mean(precision(weights)[there]),
+            "micro_f1": float(2 * hit.sum() / either.sum()) if either.sum() else 0.0,
+            "macro_f1": _mean(2 * hit[there] / either[there]),
+            "log_loss": float(weights @ loss / total),
+            "ece": float(np.abs(weights @ gaps).sum() / (total * classes)),
+        }
+
+    return measure
+
+
+def average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of each label, from (n, c) truths and scores: (c,), NaN where no item has the label."""
+    return _precision(truth, np.asarray(scores, np.float64))(np.ones(len(truth)))
+
+
+def label_figures(
+    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], thresholds: NDArray[np.float64] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """``precision``, ``recall``, ``f1`` and ``average_precision`` of each label: (c,) each, NaN where undefined."""
+    given = probabilities >= _bounds(thresholds, truth.shape[1])
+    right, true = (given & truth).sum(axis=0), truth.sum(axis=0)
+    return {
+        "precision": _ratio(right, given.sum(axis=0)),
+        "recall": _ratio(right, true),
+        "f1": _ratio(2 * right, given.sum(axis=0) + true),
+        "average_precision": average_precision(truth, probabilities),
+    }
+
+
+def best_thresholds(truth: NDArray[np.bool_], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """For each label the probability from which on giving it makes the best F1.
+
+    To be chosen on items that the head had not seen. A threshold lies halfway between the scores on its two sides; of
+    equally good ones the highest is taken. A label with fewer than 5 items, or that every item has, keeps 0.5.
+
+    Args:
+        truth: (n, c) bool.
+        probabilities: (n, c), out of fold.
+
+    Returns:
+        (c,) float64.
+    """
+    found = np.full(truth.shape[1], _DEFAULT)
+    true = truth.sum(axis=0)
+    for label in np.flatnonzero((true >= _FEWEST) & (true < len(truth))).tolist():
+        scores = np.asarray(probabilities[:, label], np.float64)
+        order = np.argsort(-scores, kind="stable")
+        ordered = scores[order]
+        last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+        f1 = 2 * np.cumsum(truth[order, label])[last] / (last + 1 + true[label])
+        best = last[int(f1.argmax())]
+        below = ordered[best + 1] if best + 1 < len(ordered) else 0.0
+        found[label] = (ordered[best] + below) / 2 if ordered[best] > below else ordered[best]
+    return found
+
+
+def _precision(
+    truth: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """From weights to average precisions (c,); all that can be sorted is sorted once."""
+    n, classes = truth.shape
+    order = np.argsort(-scores.T, axis=1, kind="stable")
+    ordered = np.take_along_axis(scores.T, order, axis=1)
+    # For each place the last one of equal score, and of the places of true items alone the same.
+    ends = np.append(ordered[:, 1:] != ordered[:, :-1], np.ones((classes, 1), np.bool_), axis=1)
+    last = np.where(ends, np.arange(n), n)
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    label, place = np.nonzero(np.take_along_axis(truth.T, order, axis=1))
+    item, end = order[label, place], last[label, place]
+    group = label * n + end
+    upto = np.searchsorted(group, group, side="right") - 1
+    first = np.searchsorted(label, label, side="left")
+    taken_so_far = np.empty(order.shape)
+
+    def precision(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        np.take(weights, order, out=taken_so_far, mode="clip")  # the mode that is not checked first
+        np.cumsum(taken_so_far, axis=1, out=taken_so_far)
+        taken = taken_so_far[label, end]
+        found = np.concatenate([[0.0], np.cumsum(weights[item])])
+        right = found[upto + 1] - found[first]
+        gained = weights[item] * _ratio(right, taken, where_none=0.0)
+        return _ratio(np.bincount(label, gained, classes), np.bincount(label, weights[item], classes))
+
+    return precision
+
+
+def _counted(these: NDArray[np.bool_]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """From weights (n,) to the weight of what holds of (n, c), by label. Most does not, so what does is listed."""
+    label, item = np.nonzero(these.T)
+    return lambda weights: np.asarray(np.bincount(label, weights[item], these.shape[1]), np.float64)
+
+
+def _bounds(thresholds: NDArray[np.float64] | None, classes: int) -> NDArray[np.float64]:
+    return np.full(classes, _DEFAULT) if thresholds is None else thresholds
+
+
+def _ratio(
+    above: NDArray[np.generic], below: NDArray[np.generic], *, where_none: float = np.nan
+) -> NDArray[np.float64]:
+    found = np.full(np.shape(above), where_none)
+    np.divide(above, below, out=found, where=np.asarray(below, np.float64) > 0)
+    return found
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,0 +1,178 @@
+"""One training: labels, split, the best head, its figures, its place in the store; for several tables side by side."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore import dedup
+from featstore.errors import UsageError
+from featstore.extract.progress import Reporter
+from featstore.layout import Layout
+from featstore.records import HeadCard, HeadComparison, HeadPlan
+from featstore.settings import HeadSettings, TorchSettings
+from featstore.training import keeping, tracking
+from featstore.training.comparing import difference
+from featstore.training.dataset import Dataset, gather
+from featstore.training.dividing import Division, divide
+from featstore.training.making import Training
+from featstore.training.naming import Tables, names, page_at
+
+__all__ = ["plan", "train_head"]
+
+
+def train_head(
+    layout: Layout,
+    tables: Tables,
+    settings: HeadSettings,
+    reporter: Reporter | None = None,
+    *,
+    torch: TorchSettings | None = None,
+) -> HeadCard | HeadComparison:
+    """Trains a head on a table's vectors; on several tables one each, with the same items on the same sides.
+
+    Args:
+        layout: The store.
+        tables: The tables with their models' cards.
+        settings: What was asked.
+        reporter: Told of progress.
+        torch: What the torch kinds are told.
+
+    Returns:
+        The head's card; for several tables all of them, each compared with the first.
+
+    Raises:
+        NotFoundError: A column or file is not there, or a table is empty.
+        UsageError: The labels, classes or groups do not make something that can be learned and tested.
+        GateError: The given split leaks.
+        LockedError: Another process is training the same head.
+        IntegrityError: A table, or the kept split, is damaged.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    named = names(tables, settings)
+    report = _report(layout, settings, tables)
+    if settings.mlflow is not None:
+        tracking.check(settings.mlflow)
+    data, vectors, division = _prepared(layout, tables, settings, reporter, keep=True)
+    cards = []
+    for (table, model), matrix, name in zip(tables, vectors, named, strict=True):
+        one = Training(
+            layout=layout,
+            table=table,
+            model=model,
+            name=name,
+            given=data,
+            division=division,
+            settings=settings,
+            torch=torch,
+            reporter=reporter,
+        )
+        cards.append(one.run(matrix, started))
+        started = time.monotonic()
+    if report is not None:
+        from featstore import reports
+
+        reports.write(layout, cards[0], report)
+    if settings.mlflow is not None:
+        reporter.stage("logging to MLflow")
+        for card in cards:
+            folder = layout.storage.local(layout.head(card.head, card.version))
+            tracking.log(card, folder, settings.mlflow, report=report)
+    if len(cards) == 1:
+        return cards[0]
+    return HeadComparison(
+        heads=tuple(cards),
+        split_id=cards[0].split_id,
+        differences=tuple(difference(layout, cards[0], card) for card in cards[1:]),
+    )
+
+
+def plan(layout: Layout, tables: Tables, settings: HeadSettings, reporter: Reporter | None = None) -> HeadPlan:
+    """What ``train_head`` would do, by reading only.
+
+    Raises:
+        FeatstoreError: What ``train_head`` would refuse.
+    """
+    name = names(tables, settings)[0]
+    _report(layout, settings, tables)
+    data, _, division = _prepared(layout, tables, settings, reporter or Reporter(), keep=False)
+    split, record, found = division.split, division.record, division.data
+    counts = {}
+    if found.task != "regression":
+        often = (
+            np.bincount(found.truth, minlength=len(found.classes))
+            if found.task == "classification"
+            else found.truth.sum(axis=0)
+        )
+        counts = dict(zip(found.classes, often.tolist(), strict=True))
+    return HeadPlan(
+        head=name,
+        version=keeping.next_version(layout, name),
+        tables=tuple(f"{table.name}@{table.space_id}:{table.version}" for table, _ in tables),
+        label=settings.label,
+        labels_from=data.labels.source,
+        task=found.task,
+        classes=counts,
+        n_train=int(split.train.sum()),
+        n_test=int(split.test.sum()),
+        n_unlabelled=data.unlabelled,
+        n_excluded=int(split.excluded.sum()),
+        n_groups=len(np.unique(division.groups)),
+        conflicts=data.labels.conflicts,
+        leakage=split.leakage,
+        split_id=None if split.added == len(split.test) and not record.scored else record.split_id,
+        split_origin=record.origin,
+        test_scored=len(record.scored),
+        warnings=(*data.warnings, *division.warnings),
+    )
+
+
+def _prepared(
+    layout: Layout, tables: Tables, settings: HeadSettings, reporter: Reporter, *, keep: bool
+) -> tuple[Dataset, list[NDArray[np.float32]], Division]:
+    """The labelled items, each table's vectors of those that take part, and their sides."""
+    reporter.stage("reading labels")
+    data = gather(layout, [table for table, _ in tables], settings)
+    vectors, near, chosen = [], [], None
+    for (table, _), rows in zip(tables, data.rows, strict=True):
+        reporter.stage("reading vectors", len(rows))
+        matrix = table.vectors_at(rows)
+        reporter.stage("looking for near-duplicates", len(rows))
+        hashes = _hashes(data)
+        _, groups, threshold = dedup.near(hashes, matrix, settings.near_threshold, done=reporter.advance)
+        vectors.append(matrix)
+        near.append(groups)
+        chosen = chosen or threshold
+    division = divide(
+        layout,
+        tables[0][0].name,
+        data,
+        near,
+        settings,
+        threshold=None if chosen is None else chosen.cosine,
+        keep=keep,
+    )
+    if len(division.data) < len(data):
+        kept = set(division.data.ids)
+        mask = np.array([item in kept for item in data.ids], np.bool_)
+        vectors = [matrix[mask] for matrix in vectors]
+    return data, vectors, division
+
+
+def _hashes(data: Dataset) -> Any:
+    import pyarrow as pa
+
+    return pa.chunked_array([pa.array(data.contents, pa.string())])
+
+
+def _report(layout: Layout, settings: HeadSettings, tables: Tables) -> Path | None:
+    if settings.report is None:
+        return None
+    if len(tables) > 1:
+        raise UsageError("--report is for one head.", hint="Afterwards: featstore show HEAD --report FILE")
+    return page_at(layout, settings.report)
