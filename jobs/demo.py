@@ -1,4 +1,4 @@
-"""The main job on real data: ``make demo``. Photographs and texts become two tables, then their neighbours are shown.
+"""The main job on real data, ``make demo``: two tables of photographs and texts, neighbours, and a head.
 
 Photographs: all 2,624 of the elpv-dataset package, solar cells under electroluminescence, each labelled
 with how sure experts were that it is defective. Texts: the descriptions of the Python packages installed
@@ -12,6 +12,7 @@ import csv
 import importlib.metadata
 import importlib.util
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def main() -> None:
     extract(packages, "minilm", store, "--text-column=text", "--id-column=name")
     nothing_new = before == [run.run_id for run in opened.runs()]
     show_cells(opened.table("cells"), folder / "contact-sheet.png")
+    if given.photos is None:  # fewer may lack whole classes
+        train(opened, folder / "cells.html")
     show_packages(opened.table("packages"))
     print(f"\nDone in {time.monotonic() - began:.0f} s.")
     if nothing_new:
@@ -99,8 +102,21 @@ def write_packages(file: Path) -> Path:
 
 def extract(source: Path, model: str, store: Path, *flags: str) -> None:
     """Runs ``featstore extract`` as a user would."""
-    command = ["extract", str(source), "--model", model, *flags, "--store", str(store)]
-    print(f"$ featstore {' '.join(command)}", flush=True)
+    command_line("extract", str(source), "--model", model, *flags, "--store", str(store))
+
+
+def train(store: featstore.Store, report: Path) -> None:
+    """Trains a classifier on the cells whose label is sure, or shows the one that an earlier demo left."""
+    if store.heads():
+        command_line("show", "cells-label", "--report", str(report), "--store", str(store.path))
+        return
+    sure = "label IN ('sound', 'defective')"
+    command_line("train-head", "cells", "--where", sure, "--report", str(report), "--store", str(store.path))
+
+
+def command_line(*command: str) -> None:
+    """Runs the command line as a user would, and ends with it if it fails."""
+    print(f"$ featstore {shlex.join(command)}", flush=True)
     done = subprocess.run([sys.executable, "-m", "featstore.cli", *command])
     if done.returncode:
         sys.exit(done.returncode)
@@ -163,6 +179,8 @@ def print_next(store: Path) -> None:
     print(f"  featstore ls --store {store}")
     print(f"  featstore show cells --history --store {store}")
     print(f'  featstore search packages --text "draw charts" --store {store}')
+    print(f"  featstore predict cells-label {store.parent}/cells/images --store {store}")
+    print(f"  open {store.parent}/cells.html in a browser: what the head of the cells can do, and where it errs")
     print(f"  featstore verify --store {store}")
     print("  featstore extract YOUR_PHOTOS/ --model efficientnet_lite0")
     print("  make demo    once more: without a network, and nothing is new")
