@@ -127,6 +127,7 @@ class HeadSettings:
     """What ``featstore train-head`` can be told, but for the torch kinds.
 
     ``group`` and ``split`` name columns; by default those called ``group`` and ``split`` are used where they are there.
+    ``memory`` is what the vectors may take of it, in bytes or a text such as ``2GB``; by default 0.3 of what is free.
     """
 
     # what is learned
@@ -147,6 +148,7 @@ class HeadSettings:
     new_split: bool = False
     allow_leakage: bool = False
     near_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    memory: Bytes | None = None
     test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     shots: Annotated[tuple[Count, ...], BeforeValidator(_columns)] = ()
@@ -251,6 +253,21 @@ def available_cpus() -> int:
     except (OSError, ValueError):
         pass
     return cpus
+
+
+def available_memory() -> int:
+    """Bytes of memory this process may still take: what is free, further limited by a container."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            free = min(free, max(0, int(limit) - used))
+    except (OSError, ValueError, StopIteration):
+        pass
+    return free
 
 
 def _unknown(key: str, known: set[str]) -> str:

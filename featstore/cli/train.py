@@ -122,6 +122,15 @@ def train(
             rich_help_panel=_MEASURED,
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The most that the vectors may take: 500MB, 2GiB. Beyond it the torch kinds read them from disk.",
+            show_default=False,
+            rich_help_panel=_MEASURED,
+        ),
+    ] = None,
     near_threshold: Annotated[
         float | None,
         typer.Option(

@@ -57,11 +57,11 @@ class Training:
     torch: TorchSettings | None
     reporter: Reporter
 
-    def run(self, vectors: NDArray[np.float32], started: float) -> HeadCard:
+    def run(self, vectors: tuple[NDArray[np.float32], NDArray[np.float32]], started: float) -> HeadCard:
         """Trains and keeps the head.
 
         Args:
-            vectors: (n, d), of the items that take part, in their order.
+            vectors: (n, d) of the training and of the test items, each in their order.
             started: When the training began, for its seconds.
 
         Returns:
@@ -71,7 +71,8 @@ class Training:
         data, split = division.data, division.split
         before = newest_card(self.layout, self.name)
         train, test = (
-            Side(vectors[side], data.truth[side], division.groups[side]) for side in (split.train, split.test)
+            Side(matrix, data.truth[side], division.groups[side])
+            for matrix, side in zip(vectors, (split.train, split.test), strict=True)
         )
         folds = split.fold[split.train]
         with keeping.place(self.layout, self.name) as where:

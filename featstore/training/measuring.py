@@ -20,7 +20,7 @@ __all__ = ["PRIMARY", "Measured", "Side", "class_figures", "measure", "output", 
 PRIMARY: dict[HeadTask, str] = {"classification": "accuracy", "multilabel": "mAP", "regression": "r2"}
 """The figure that curves, words and advice go by."""
 
-# Probabilities of training items that their figures are taken from: 400 MB of float64.
+# Values or probabilities of training items that their figures are taken from: 400 MB of float64.
 _VALUES, _LEAST = 50_000_000, 1_000
 
 # Points of the main figure between the items learned and the same items unseen.
@@ -67,7 +67,7 @@ def measure(fitted: Fitted, train: Side, test: Side, *, seed: int) -> Measured:
         return figures(head.task, side.truth, said, side.groups, seed=seed, thresholds=bounds)
 
     metrics, validation = of(test, tested), of(train, unseen)
-    some = train.of(_sample(len(train.truth), head.outputs, seed))
+    some = train.of(_sample(len(train.truth), max(head.outputs, 2 * head.dim), seed))
     training = of(some, output(head, some.vectors))
     return Measured(
         metrics=metrics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from featstore.extract.progress import Reporter
 from featstore.layout import Layout
 from featstore.records import HeadCard, HeadComparison, HeadPlan
 from featstore.settings import HeadSettings, TorchSettings
-from featstore.training import keeping, tracking
+from featstore.training import beyond, keeping, tracking
 from featstore.training.comparing import difference
 from featstore.training.dataset import Dataset, gather
 from featstore.training.dividing import Division, divide
@@ -60,7 +61,9 @@ def train_head(
         tracking.check(settings.mlflow)
     data, vectors, division = _prepared(layout, tables, settings, reporter, keep=True)
     cards = []
-    for (table, model), matrix, name in zip(tables, vectors, named, strict=True):
+    if beyond.NOTE in data.warnings:
+        settings = replace(settings, baselines=False, curve=False, shots=())
+    for (table, model), sides, name in zip(tables, vectors, named, strict=True):
         one = Training(
             layout=layout,
             table=table,
@@ -72,7 +75,7 @@ def train_head(
             torch=torch,
             reporter=reporter,
         )
-        cards.append(one.run(matrix, started))
+        cards.append(one.run(sides, started))
         started = time.monotonic()
     if report is not None:
         from featstore import reports
@@ -132,12 +135,23 @@ def plan(layout: Layout, tables: Tables, settings: HeadSettings, reporter: Repor
     )
 
 
+Vectors = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
 def _prepared(
     layout: Layout, tables: Tables, settings: HeadSettings, reporter: Reporter, *, keep: bool
-) -> tuple[Dataset, list[NDArray[np.float32]], Division]:
-    """The labelled items, each table's vectors of those that take part, and their sides."""
+) -> tuple[Dataset, list[Vectors], Division]:
+    """The labelled items, which side each is on, and each table's vectors of the two sides."""
     reporter.stage("reading labels")
     data = gather(layout, [table for table, _ in tables], settings)
+    if beyond.needed([table for table, _ in tables], len(data), settings):
+        data = replace(data, warnings=(*data.warnings, beyond.NOTE))
+        equal = np.unique(data.contents, return_inverse=True)[1].astype(np.int64)
+        division = divide(layout, tables[0][0].name, data, [equal], settings, threshold=None, keep=keep)
+        split, rows = division.split, division.data.rows[0]
+        sides = [rows[split.train], rows[split.test]] if keep else []
+        found = beyond.laid_out(layout, tables[0][0], sides, reporter) if keep else []
+        return data, [(found[0], found[1])] if found else [], division
     vectors, near, chosen = [], [], None
     for (table, _), rows in zip(tables, data.rows, strict=True):
         reporter.stage("reading vectors", len(rows))
@@ -161,7 +175,8 @@ def _prepared(
         kept = set(division.data.ids)
         mask = np.array([item in kept for item in data.ids], np.bool_)
         vectors = [matrix[mask] for matrix in vectors]
-    return data, vectors, division
+    split = division.split
+    return data, [(matrix[split.train], matrix[split.test]) for matrix in vectors], division
 
 
 def _hashes(data: Dataset) -> Any:
