@@ -29,6 +29,7 @@ __all__ = [
     "Resolved",
     "TorchSettings",
     "available_cpus",
+    "available_memory",
     "resolve",
 ]
 

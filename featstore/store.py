@@ -533,18 +533,21 @@ class Store:
             raise NotFoundError(f"there is no run '{run_id}'.", hint="featstore ls runs")
         return documents.read(self.layout.storage, self.layout.manifest(run_id), Manifest)
 
-    def heads(self, *, all_versions: bool = False) -> list[HeadCard]:
+    def heads(
+        self, *, all_versions: bool = False, broken: Callable[[FeatstoreError], None] | None = None
+    ) -> list[HeadCard]:
         """The cards of the heads by name, each of its newest version.
 
         Args:
             all_versions: Of every version, the newest first.
+            broken: Told of each that cannot be read, which then hides no other.
 
         Raises:
             IntegrityError: A card is damaged.
         """
         from featstore.heads.opening import cards
 
-        return cards(self.layout, all_versions=all_versions)
+        return cards(self.layout, all_versions=all_versions, broken=broken)
 
     def head(self, address: str) -> TrainedHead:
         """A head by its address ``HEAD[:VERSION]``: a fitted scikit-learn estimator with its ``card``.

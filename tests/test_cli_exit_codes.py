@@ -45,7 +45,7 @@ def _refused(done: Outcome, code: int) -> None:
         (["show", "a:b:c"], "a:b:c"),
         (["show", "20200101T000000-abcdef"], "20200101T000000-abcdef"),
         (["show", "photos", "--history", "--paths"], "--history"),
-        (["ls", "heads"], "heads"),
+        (["ls", "indexes"], "indexes"),
         (["ls", "--store", "nowhere"], "nowhere"),
         (["models", "show", "resnet51"], "resnet50"),
         (["models", "export", "minilm"], "--output"),

@@ -97,6 +97,17 @@ def test_lengths_and_classes() -> None:
     assert not drift.compare(before, after).drifted
 
 
+def test_what_is_expected_of_classes_is_what_chance_moves() -> None:
+    order = np.random.default_rng(3).permutation(len(IMAGES))
+    before, after = order[:300], order[300:600]
+    said = np.eye(10)[LABELS[before]], np.eye(10)[LABELS[after]]
+    report = drift.compare(vectors(IMAGES[before]), vectors(IMAGES[after]), probabilities=said)
+    (found,) = (measure for measure in report.measures if measure.name == "classes")
+    apart = np.abs(said[0].mean(axis=0) - said[1].mean(axis=0)).sum() / 2
+    assert found.effect == pytest.approx(apart, abs=1e-6)
+    assert 0.5 * apart < found.expected < 2 * apart
+
+
 def test_equal_lengths_are_said() -> None:
     order = np.random.default_rng(4).permutation(len(IMAGES))
     unit = vectors(IMAGES) / np.linalg.norm(vectors(IMAGES), axis=1, keepdims=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from stores import damage, fresh, write_texts
 from tables_kit import layout_at
@@ -60,6 +61,43 @@ def test_a_damaged_plan_is_not_followed(layout: Layout, change: str) -> None:
     damage(layout.storage.local(layout.plan(RUN)), change, bit=8 * 30)
     with pytest.raises(IntegrityError, match=r"plan\.parquet is damaged"):
         [Planned(layout, RUN), planned.shard(0)]
+
+
+class StoppingLater(Reporter):
+    """Stops a run when some shards are done."""
+
+    calls = 0
+
+    def advance(self, done: int, rejected: int = 0) -> None:
+        self.calls += 1
+        if self.calls > 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize("change", ["half", "gone", "ungrouped"])
+def test_a_run_goes_on_whatever_became_of_its_plan(model_store: Path, tmp_path: Path, change: str, grown: bool) -> None:
+    store = fresh(model_store, tmp_path)
+    rows = {str(at): f"text number {at} and {at * 7}" for at in range(60)}
+    texts = write_texts(tmp_path / "t.jsonl", rows)
+    cut = {"model": "minilm", "name": "t", "shard_items": 10}
+    with pytest.raises(KeyboardInterrupt):
+        store.extract(texts, reporter=StoppingLater(), **cut)
+    (plan,) = (store.path / "runs").glob("*/plan.parquet")
+    assert list((store.path / "runs").glob("*/shards/*.json"))
+    if change == "gone":
+        plan.unlink()
+    elif change == "half":
+        damage(plan, change)
+    else:  # as a version before wrote it
+        frames.write(store.layout.storage, str(plan.relative_to(store.path)), pq.read_table(plan))
+    if grown:
+        write_texts(texts, {**rows, "more": "one more text"})
+    table = store.extract(texts, **cut)
+    assert len(table) == 60 + grown
+    assert table.last_run.resumed_shards > 0 or grown
+    said = " ".join(table.last_run.warnings)
+    assert ("is not used" in said) == (grown and change != "ungrouped")
 
 
 class Stopping(Reporter):

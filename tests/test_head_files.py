@@ -303,6 +303,33 @@ def test_gc_stops_where_it_cannot_tell_what_a_head_needs(tmp_path: Path) -> None
     assert layout.storage.files("features") == before
 
 
+def test_gc_keeps_an_old_version_where_the_newest_is_damaged(tmp_path: Path) -> None:
+    layout, features, _ = tables_kit.filled(tmp_path, rows=60)
+    founding.found(layout)
+    for version in (1, 2):
+        head_world.keep(layout, HEADS["linear"], version=version, space_id=features.space_id)
+    damage(layout.storage.local(layout.head("kinds", 2, "card.json")), "flip", bit=777)
+    with pytest.raises(IntegrityError, match="cannot be told"):
+        featstore.open(tmp_path / "store").gc(keep_versions=1, grace_hours=0)
+    assert layout.storage.folders("heads/kinds") == ["1", "2"]
+
+
+def test_one_broken_head_hides_no_other(tmp_path: Path) -> None:
+    layout, features, _ = tables_kit.filled(tmp_path, rows=60)
+    founding.found(layout)
+    for name in ("kinds", "others"):
+        head_world.keep(layout, HEADS["linear"], head=name, space_id=features.space_id)
+    damage(layout.storage.local(layout.head("kinds", 1, "card.json")), "flip", bit=777)
+    at = ("--store", str(tmp_path / "store"))
+    done = inside("ls", "heads", *at, cwd=tmp_path)
+    assert done.code == 4
+    assert "others:1" in done.out
+    assert "heads/kinds/1/card.json is damaged" in done.err
+    assert [card["head"] for card in inside("ls", "heads", "--json", *at, cwd=tmp_path).json] == ["others"]
+    with pytest.raises(IntegrityError):
+        featstore.open(tmp_path / "store").heads()
+
+
 def test_gc_leaves_a_head_alone_that_is_being_trained(tmp_path: Path) -> None:
     from featstore.storage import locks
 

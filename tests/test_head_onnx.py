@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from featstore.heads.head import Head
 from featstore.inputs.texts import Tokenizer, pad
 from featstore.layout import Layout
 from featstore.models import open_backbone
+from featstore.models.session import open_graph
 from featstore.store import Store
 
 DIM = 16
@@ -101,6 +103,21 @@ def test_a_graph_takes_any_number_of_vectors_and_the_same_row_gives_the_same() -
     whole = run(content, {"vector": vectors})["probabilities"]
     alone = np.concatenate([run(content, {"vector": vectors[at : at + 1]})["probabilities"] for at in range(8)])
     np.testing.assert_allclose(whole[:8], alone, atol=1e-6)
+
+
+def test_a_backbone_may_call_its_values_as_a_head_does() -> None:
+    from onnx import TensorProto, helper
+
+    head = head_world.linear("classification", ("a", "b"), 4)
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "vector")]
+    steps = ("input", "probabilities", "label", "vector")
+    nodes = [helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(steps)]
+    inner = helper.make_graph(nodes, "backbone", sides[:1], sides[1:])
+    backbone = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    content = graph.finished(graph.behind(backbone.SerializeToString(), head, name="backbone"), {})
+    vectors = np.abs(tables_kit.vectors(3, 4))
+    said = open_graph(content, name="whole").run({"input": vectors})["probabilities"]
+    assert np.allclose(said, head.probabilities(vectors), atol=1e-5)
 
 
 def test_a_kept_file_names_its_classes_and_its_origin_and_is_the_same_twice(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,10 @@ def test_auto_takes_the_simple_head_where_neighbours_are_no_better() -> None:
 
 
 @pytest.mark.parametrize("kind", LIGHT)
-def test_balanced_weights_find_the_rare_class(kind: Any) -> None:
+def test_balanced_weights_find_the_rare_class(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featstore.heads import nearest
+
+    monkeypatch.setattr(nearest, "NEIGHBOURS", (100,))
     generator = np.random.default_rng(5)
     truth = (generator.random(1500) < 0.04).astype(np.int64)
     vectors = (generator.standard_normal((1500, 8)) + truth[:, None] * 0.8).astype(np.float32)
@@ -170,10 +174,54 @@ def test_balanced_weights_find_the_rare_class(kind: Any) -> None:
     plain = fit(vectors, truth, ("no", "yes"), folds, kind=kind).head
     balanced = fit(vectors, truth, ("no", "yes"), folds, kind=kind, weights="balanced").head
     found = [(head.predict(vectors)[truth == 1] == 1).mean() for head in (plain, balanced)]
-    if kind in ("ridge", "logistic"):
-        assert found[1] > found[0] + 0.2
+    if kind == "prototypes":
+        assert found[1] >= found[0]  # a mean is one mean, whatever it is of
     else:
-        assert found[1] >= found[0]  # neighbours and means know no weights
+        assert found[1] > found[0] + 0.2
+
+
+@pytest.mark.parametrize("kind", ["prototypes", "ridge", "knn"])
+def test_no_label_weighs_in_what_its_own_item_is_predicted_by(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featstore.heads import nearest, ridge
+
+    for room in (nearest, ridge):
+        monkeypatch.setattr(room, "linear_inputs", lambda _: ("raw",))
+    monkeypatch.setattr(ridge, "PENALTIES", (0.01,))
+    monkeypatch.setattr(nearest, "NEIGHBOURS", (10,))
+    monkeypatch.setattr(nearest, "FLOORS", (1e-3,))
+    vectors, truth, classes, folds = data(120, apart=0.5)
+    other = truth.copy()
+    own = np.flatnonzero((folds == 0) & (truth == 2))
+    other[own] = 0
+    one, two = (
+        _centred(fit(vectors, these, classes, folds, kind=kind, weights="balanced").out_of_fold[own])
+        for these in (truth, other)
+    )
+    assert np.abs(one - two).max() < 1e-9
+
+
+def test_a_fold_of_next_to_nothing_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large groups can leave a fold with a single item."""
+    from featstore.heads import choosing, logistic, ridge
+
+    vectors, truth, classes, _ = data(1500, apart=0.4)
+    folds = np.r_[0, 1 + np.arange(1499) % 4]
+    even = fit(vectors, truth, classes, np.arange(1500) % 5, kind="logistic")
+    monkeypatch.setattr(logistic, "_WHOLE", 0)
+    monkeypatch.setattr(logistic, "_SHARE", 1)
+    found = fit(vectors, truth, classes, folds, kind="logistic")
+    assert found.candidates[0].score < even.candidates[0].score + 0.02
+    monkeypatch.setattr(ridge, "_DECOMPOSED", 0)
+    monkeypatch.setattr(choosing, "_LOGITS", 0)
+    assert fit(vectors, truth, classes, folds, kind="ridge").candidates[0].score < even.candidates[0].score + 0.1
+
+
+def test_what_is_fitted_later_leaves_no_threads_behind() -> None:
+    vectors, truth, classes, folds = data(2600)
+    found = fit(vectors, truth, classes, folds)
+    for later in found.others.values():
+        later()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("heads")]
 
 
 def test_the_same_bytes_twice_and_on_any_number_of_cores(tmp_path: Path) -> None:

@@ -142,6 +142,15 @@ def test_all_kinds_are_tried_and_the_best_is_kept(digits, weights):
     assert scores[found.head.kind] == min(scores.values())
 
 
+def test_the_other_kinds_have_thresholds_of_their_own(digits):
+    vectors, truth, known = digits
+    given = (vectors[known], truth[known], NAMES, np.arange(known.sum()) % 5)
+    found = fit(*given, task="multilabel")
+    for kind, later in found.others.items():
+        alone = fit(*given, task="multilabel", kind=kind).head
+        assert later().arrays["thresholds"] == pytest.approx(alone.arrays["thresholds"]), kind
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_that_nobody_everybody_or_hardly_anybody_has(kind):
     generator = np.random.default_rng(0)

@@ -130,6 +130,12 @@ def test_what_cannot_be_learnt_is_said():
         fit(vectors, np.arange(6.0), (), folds, task="regression", kind="logistic")
 
 
+def test_numbers_have_no_classes_to_weigh(diabetes):
+    vectors, truth = diabetes[:2]
+    with pytest.raises(UsageError, match="numbers have no classes to weigh"):
+        fit(vectors, truth, (), np.arange(len(truth)) % 5, task="regression", kind="ridge", weights="balanced")
+
+
 def test_a_head_of_numbers_has_no_probabilities(diabetes):
     vectors, truth, _ = diabetes
     head = fit(vectors, truth, (), np.arange(len(truth)) % 5, task="regression", kind="ridge").head

@@ -223,6 +223,15 @@ def test_a_table_larger_than_memory_is_streamed(tmp_path):
     assert float(done.stdout) > 0.6  # a third by chance; one epoch learns that much
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_is_said(value):
+    vectors, truth, folds = _blobs()[:3]
+    vectors = vectors.copy()
+    vectors[7, 3] = value
+    with pytest.raises(UsageError, match="not finite"):
+        fit(vectors, truth, ("a", "b", "c"), folds, kind="torch-linear", torch=QUICK)
+
+
 def test_a_step_too_long_is_said():
     with pytest.raises(UsageError, match="diverged at a learning rate of 1e\\+30"):
         train(_problem(TorchSettings(learning_rate=1e30, seeds=1, device="cpu")), "torch-mlp", np.arange(360))

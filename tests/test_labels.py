@@ -36,6 +36,21 @@ def test_nan_is_no_label_and_infinity_is_refused(tmp_path: Path) -> None:
         truth_of(values)
 
 
+def test_numbers_that_no_head_could_compute_with_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"the largest label is -2e\+300; heads take numbers up to 1e\+30"):
+        truth_of([1.5, -2e300, 3.0])
+
+
+def test_labels_that_all_items_have_teach_nothing() -> None:
+    with pytest.raises(UsageError, match=r"all 3 items have the same labels \('a', 'b'\)"):
+        truth_of(["a|b", "b|a", "a|b"], task="multilabel")
+
+
+def test_nan_beside_texts_in_json_lines_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text('{"id": "item00000", "label": NaN}\n{"id": "item00001", "label": "a"}\n')
+    assert from_file(tmp_path / "labels.jsonl", _table(tmp_path)).values[:2] == [None, "a"]
+
+
 def test_a_missing_column_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="label") as caught:
         from_table(_table(tmp_path, label=["a"] * 6), "lable")
@@ -115,6 +130,17 @@ def test_parquet_and_json_lines_with_lists(tmp_path: Path) -> None:
         truth = truth_of(from_file(tmp_path / name, table).values)
         assert (truth.task, truth.classes) == ("multilabel", ("a", "b")), name
         assert truth.values.tolist() == [[True, True], [False, False]], name
+
+
+def test_white_space_in_a_csv_is_no_label_and_nan_none_among_numbers(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    file = tmp_path / "labels.csv"
+    file.write_text("item_id,label,price,word\nitem00000,a,1.5,nan\nitem00001,  ,NaN,b\nitem00002,b,2.5,c\n")
+    assert from_file(file, table).values[:3] == ["a", None, "b"]
+    assert from_file(file, table, "price").values[:3] == [1.5, None, 2.5]
+    assert from_file(file, table, "word").values[:3] == ["nan", "b", "c"]
+    with pytest.raises(UsageError, match="'nan' is no number"):
+        truth_of(["1.5", "nan", "2"], task="regression")
 
 
 @pytest.mark.parametrize(

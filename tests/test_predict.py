@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ from featstore.errors import (
     TooManyRejectsError,
     UsageError,
 )
+from featstore.extract.progress import Reporter
 from featstore.heads import opening, regression
 from featstore.heads.conformal import calibrate
 from featstore.store import Store
@@ -388,12 +391,84 @@ def test_a_head_of_chunks_says_that_whole_texts_are_something_else(model_store: 
     assert set(rows["predicted"]) == {"cat"}
 
 
+@pytest.fixture(scope="module")
+def pets(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A table of texts with columns of its own names, and the head ``pets``."""
+    folder = tmp_path_factory.mktemp("pets")
+    store = fresh(model_store, folder)
+    (folder / "a.csv").write_text("code,words,other\nt0,a cat,1\nt1,a dog,2\n")
+    made = store.extract(folder / "a.csv", model="minilm", text_column=("words",), id_column="code")
+    head_world.train(store.layout, made.features, ["cat", "dog"], name="pets")
+    return store
+
+
+def test_into_reads_a_source_as_without(pets: Store, tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("code,words,other\nn0,one cat,1\nn1,one dog,2\n")
+    for into in (None, "read-alike"):
+        assert pets.predict("pets", new, into=into).to_polars()["item_id"].to_list() == ["n0", "n1"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("a cat")
+    assert pets.predict("pets", tmp_path / "folder", into="read-otherwise").summary.items == 1
+
+
+def test_into_counts_what_was_refused_and_predicts_the_others(pets: Store, tmp_path: Path) -> None:
+    for name, bad in (("few", 2), ("many", 20)):
+        source = write_texts(tmp_path / f"{name}.jsonl", {"t": "one cat", **{f"e{at}": " " * at for at in range(bad)}})
+    few = pets.predict("pets", tmp_path / "few.jsonl", into="few", text_column=("text",), id_column="id")
+    assert (few.summary.items, few.summary.rejected) == (1, 2)
+    with pytest.raises(TooManyRejectsError) as caught:
+        pets.predict("pets", source, into="many", text_column=("text",), id_column="id", output=tmp_path / "out.csv")
+    assert caught.value.context["predictions"].summary.rejected == 20
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
+
+
+def test_a_source_is_not_written_over_and_a_coverage_is_checked_before_any_work(pets: Store, tmp_path: Path) -> None:
+    source = tmp_path / "b.csv"
+    source.write_text("code,words\nn0,one cat\n")
+    with pytest.raises(UsageError, match="is the source"):
+        pets.predict("pets", source, output=source)
+    with pytest.raises(UsageError, match=r"from 0\.5 to 0\.999"):
+        pets.predict("pets", source, into="covered", coverage=0.3)
+    assert source.read_text() == "code,words\nn0,one cat\n"
+    assert "covered" not in [table.name for table in pets.tables()]
+
+
+def test_progress_is_told_while_the_model_works(pets: Store, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Told(Reporter):
+        def advance(self, done: int, rejected: int = 0) -> None:
+            told.append((done, rejected))
+
+    texts = {f"t{at}": f"one cat {at // 2}" for at in range(300)}
+    source = write_texts(tmp_path / "c.jsonl", {"k": "a cat", "e": " ", "f": " ", **texts})
+    pets.predict("pets", source, reporter=Told(), text_column=("text",), id_column="id", token_budget=64)
+    assert [sum(part) for part in zip(*told, strict=True)] == [303, 2]
+    assert len(told) > 3
+
+
+def test_a_folder_whose_name_is_no_text_is_a_source(flowers: Store, photos: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/pictures\xff"))
+    folder.mkdir()
+    shutil.copy(photos / "flower/flower0.jpg", folder / "a.jpg")
+    assert flowers.predict("kinds", folder, output=tmp_path / "a.parquet").summary.items == 1
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 1
+
+
+def test_a_link_or_url_of_one_picture_is_that_picture(flowers: Store, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.jpg").symlink_to(photos / "flower/flower0.jpg")
+    for source in (tmp_path / "link.jpg", f"file://{photos}/flower/flower0.jpg"):
+        assert flowers.predict("kinds", source).to_polars()["predicted"].to_list() == ["flower"]
+
+
 def test_one_picture_is_a_source_too(flowers: Store, photos: Path, tmp_path: Path) -> None:
     done = flowers.predict("kinds", photos / "flower" / "flower0.jpg")
     assert done.to_polars().select("item_id", "predicted").rows() == [("flower0.jpg", "flower")]
     assert (done.summary.stored, done.summary.source) == (1, str(photos / "flower" / "flower0.jpg"))
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    assert flowers.predict("kinds", tmp_path / "bad.png").summary.rejected == 1
+    bad = flowers.predict("kinds", tmp_path / "bad.png").summary
+    assert (bad.items, bad.stored, bad.embedded, bad.rejected) == (0, 0, 0, 1)
     (tmp_path / "note.txt").write_text("a text")
     with pytest.raises(UsageError, match="is not a table"):
         flowers.predict("kinds", tmp_path / "note.txt")

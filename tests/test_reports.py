@@ -28,6 +28,7 @@ from featstore.reports import predictions
 from featstore.reports.markup import Markup, element, plain
 from featstore.reports.mistakes import Thresholds, suggested
 from featstore.reports.outcomes import Outcomes, bins, calibration_error, uncalibrated
+from featstore.reports.pieces import Cell, Column, table
 from featstore.storage import documents, frames, hashing
 
 VOID = {"img", "meta", "link", "br"}
@@ -191,6 +192,12 @@ def test_a_report_on_a_few_items_leaves_out_what_cannot_be_told():
 
 
 # ── strangers' text ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_cell_without_a_figure_is_sorted_last():
+    shown = table("T", "", [Column("a"), Column("b", True)], [("x", Cell("–", math.nan))], sortable=True)
+    assert 'data-value=""' in shown
+    assert "nan" not in shown
 
 
 def test_hostile_labels_and_ids_and_texts_stay_text():

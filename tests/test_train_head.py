@@ -23,6 +23,7 @@ from train_world import OTHER, SPACE, add_table, blobs, content, keep_texts, sto
 from featstore.errors import GateError, IntegrityError, LockedError, NotFoundError, SettingsError, UsageError
 from featstore.extract import previews
 from featstore.extract.progress import Reporter
+from featstore.heads.fitting import fit
 from featstore.heads.head import Head
 from featstore.heads.opening import open_head
 from featstore.records import BaselineFigures, CurvePoint, Estimate, HeadCard
@@ -31,7 +32,8 @@ from featstore.splits import read
 from featstore.storage import frames, locks
 from featstore.store import Store
 from featstore.training.advice import advise
-from featstore.training.measuring import word
+from featstore.training.curve import learning_curve
+from featstore.training.measuring import Side, word
 
 QUICK: dict[str, Any] = {"curve": False, "baselines": False, "kind": "prototypes"}
 
@@ -147,6 +149,17 @@ def test_a_head_is_a_scikit_learn_estimator(store: Store) -> None:
         head.predict(x[:, :5])
 
 
+def test_classes_that_are_numbers_are_scored_as_they_are_given(store: Store) -> None:
+    x, y = blobs(150)
+    numbers = [int(name[-1]) for name in y]
+    add_table(store, x, label=numbers)
+    head = store.train_head(**QUICK)
+    assert head.score(x, numbers) > 0.95
+    assert head.fit(x, np.array(numbers)).score(x, np.array(numbers)) > 0.95
+    with pytest.raises(UsageError, match="are in one fold"):
+        head.fit(x, numbers, groups=np.zeros(150))
+
+
 def test_labels_from_a_file(store: Store, tmp_path: Path) -> None:
     x, y = blobs(120)
     add_table(store, x)
@@ -212,6 +225,14 @@ def test_another_split_is_another_story(store: Store) -> None:
     assert "another split" in str(two.previous.note)
     with pytest.raises(UsageError, match="tested on different splits"):
         store.diff_heads("photos-label:1", "photos-label:2")
+
+
+def test_no_new_split_is_one_that_was_there_before(store: Store) -> None:
+    x, y = blobs(120)
+    add_table(store, x, label=y)
+    made = [store.train_head(**QUICK).card, *(store.train_head(new_split=True, **QUICK).card for _ in range(3))]
+    assert len({card.split_id for card in made}) == 4
+    assert len({frozenset(_side(store, card, "test")) for card in made}) == 4
 
 
 def test_planted_twins_do_not_flatter(store: Store) -> None:
@@ -381,6 +402,49 @@ def test_regression(store: Store) -> None:
     assert again.previous.difference["r2"].value == pytest.approx(0, abs=1e-6)
 
 
+def test_numbers_come_with_intervals(store: Store, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((600, 8)).astype(np.float32)
+    price = x @ generator.standard_normal(8) + generator.standard_normal(600)
+    add_table(store, x, price=price.tolist())
+    done = inside("train-head", "--label", "price", "--kind", "ridge", "--no-curve", "--no-baselines", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "classes on average" not in done.out
+    assert "intervals that shall hold the true number in 90 % of cases do in" in done.out
+    card = store.head("photos-price").card
+    assert card.conformal is not None
+    assert card.conformal.set_size is None
+    assert card.conformal.coverage is not None
+    assert 0.8 < card.conformal.coverage.value < 0.98
+    rows = store.predict("photos-price", table="photos", coverage=0.9).to_polars()
+    inside_them = [
+        low <= price[int(item[4:])] <= high for item, low, high in rows["item_id", "low", "high"].iter_rows()
+    ]
+    assert 0.85 < np.mean(inside_them) < 0.97
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"class_weights": "balanced"}, "numbers have no classes to weigh"), ({"shots": "1,4"}, "labels of each class")],
+)
+def test_what_is_for_classes_is_refused_for_numbers(settings: dict[str, Any], said: str, store: Store) -> None:
+    x, _ = blobs(100)
+    add_table(store, x, label=x[:, 0].astype(float).tolist())
+    before = _tree(store)
+    with pytest.raises(UsageError, match=said):
+        store.train_head(curve=False, baselines=False, **settings)
+    assert _tree(store) == before
+
+
+def test_another_task_under_the_same_name_is_told(store: Store, tmp_path: Path) -> None:
+    x, y = blobs(100)
+    add_table(store, x, label=[int(name[-1]) for name in y])
+    store.train_head(**QUICK)
+    done = inside("train-head", "--task", "regression", "--kind", "ridge", "--no-curve", "-q", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "version 1 (it predicted other classes" in done.out
+
+
 def test_multilabel(store: Store) -> None:
     x, _ = blobs(300, dim=8)
     names = ["big", "red", "round"]
@@ -432,6 +496,21 @@ def test_words_are_a_baseline_for_texts(store: Store) -> None:
     assert any("counting words" in advice for advice in card.advice)
 
 
+def test_a_baseline_of_words_has_the_weights_of_the_head(store: Store) -> None:
+    generator = np.random.default_rng(0)
+    y = ["rare" if rare else "often" for rare in generator.random(400) < 0.1]
+    add_table(store, generator.standard_normal((400, 8)).astype(np.float32), label=y, modality="text")
+    words = {"rare": [*["up"] * 4, "down"], "often": ["up", *["down"] * 3]}
+    said = [generator.choice(words[label]) for label in y]
+    keep_texts(store, "photos", {content(f"item{at:05d}"): f"{said[at]} it goes" for at in range(400)})
+    plain, balanced = (
+        store.train_head(kind="ridge", curve=False, class_weights=weights).card.baselines["text"].metrics
+        for weights in (None, "balanced")
+    )
+    assert plain["balanced_accuracy"].value == 0.5
+    assert balanced["balanced_accuracy"].value > 0.6
+
+
 def test_colours_are_a_baseline_for_images(store: Store) -> None:
     generator = np.random.default_rng(0)
     y = [f"c{at}" for at in generator.integers(0, 2, 80)]
@@ -457,6 +536,19 @@ def test_few_labels_of_each_class(store: Store) -> None:
     assert (one.shots, many.shots, one.tries) == (1, 16, 10)
     assert one.accuracy.value < many.accuracy.value
     assert one.accuracy.high - one.accuracy.low > many.accuracy.high - many.accuracy.low
+
+
+def test_no_point_of_the_curve_is_judged_by_what_chose_the_head() -> None:
+    generator = np.random.default_rng(0)
+    x, truth = generator.standard_normal((150, 8)).astype(np.float32), generator.integers(0, 2, 150)
+    folds = np.arange(150) % 5
+    head = fit(x, truth, ("a", "b"), folds, kind="ridge").head
+    points = learning_curve(
+        head, Side(x, truth, np.arange(150)), folds, [content(str(at)) for at in range(150)], np.eye(2)[truth],
+        weights=None, torch=None, seed=0, progress=lambda _: None,
+    )  # fmt: skip
+    assert points[-1].items == 120
+    assert points[-1].score < 0.7
 
 
 # ── nothing is kept half ──────────────────────────────────────────────────────────────────
@@ -498,6 +590,8 @@ def test_ctrl_c_ends_a_training_soon_and_clean(store: Store, tmp_path: Path) -> 
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 130, rest
     assert "stopped by Ctrl-C" in rest
+    assert "shards" not in rest
+    assert "run the same command again" in rest
     assert not store.layout.storage.exists("heads/photos-label/1")
     assert store.heads() == []
 
@@ -522,6 +616,26 @@ def test_one_training_of_a_head_at_a_time(store: Store) -> None:
         pytest.raises(LockedError, match="a test"),
     ):
         store.train_head(**QUICK)
+
+
+def test_the_version_before_is_the_one_that_was_last_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featstore.training import keeping
+
+    x, y = blobs(100)
+    add_table(store, x, label=y)
+    store.train_head(**QUICK)
+    place, others = keeping.place, [True]
+
+    def overtaken(layout: Any, name: str) -> Any:
+        if others and others.pop():
+            store.train_head(**QUICK)
+        return place(layout, name)
+
+    monkeypatch.setattr(keeping, "place", overtaken)
+    card = store.train_head(**QUICK).card
+    assert card.version == 3
+    assert card.previous is not None
+    assert card.previous.version == 2
 
 
 def test_a_plan_reads_only(store: Store) -> None:

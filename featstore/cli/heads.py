@@ -63,9 +63,12 @@ def report(card: HeadCard) -> None:
     _figures(card)
     if card.conformal is not None and card.conformal.coverage is not None:
         covered = card.conformal.coverage
+        numbers = card.task == "regression"
+        what = "intervals that shall hold the true number" if numbers else "sets that shall hold the true class"
+        size = card.conformal.set_size
         line(
-            f"sets that shall hold the true class in 90 % of cases do in {covered.value:.1%} "
-            f"[{covered.low:.1%}, {covered.high:.1%}], with {card.conformal.set_size:.2f} classes on average"
+            f"{what} in 90 % of cases do in {covered.value:.1%} [{covered.low:.1%}, {covered.high:.1%}]"
+            + ("" if size is None else f", with {size:.2f} classes on average")
         )
     line(f"fit: {card.fit}")
     _beside(card)
@@ -209,7 +212,9 @@ def _before(card: HeadCard) -> None:
     if before is None:
         return
     name = _MAIN[card.task]
-    had = f"version {before.version} had {_value(name, before.metrics[name].value)} {_NAMES[name]}"
+    had = f"version {before.version}"
+    if name in before.metrics:
+        had += f" had {_value(name, before.metrics[name].value)} {_NAMES[name]}"
     now = f"; now {_signed(name, before.difference[name])}" if before.difference else ""
     line(had + now + (f" ({plain(before.note)})" if before.note else ""))
 

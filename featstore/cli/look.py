@@ -50,9 +50,11 @@ def ls(
     Lists the store's tables, or with 'runs' its newest runs, with 'heads' the newest version of each head.
     """
     opened = existing(store)
+    broken: list[FeatstoreError] = []
     if what is Listing.HEADS:
-        cards = opened.heads()
+        cards = opened.heads(broken=broken.append)
         console.emit(cards) if json else heads.listing(cards)
+        _complain(broken, "head")
         return
     if what is Listing.RUNS:
         runs = opened.runs()
@@ -65,7 +67,6 @@ def ls(
             right=("seen", "stored", "rejected", "seconds"),
         )
         return
-    broken: list[FeatstoreError] = []
     tables = []
     for table in opened.tables(broken=broken.append):
         try:
@@ -73,10 +74,14 @@ def ls(
         except FeatstoreError as unreadable:
             broken.append(unreadable)
     console.emit(tables) if json else _list(tables)
+    _complain(broken, "table")
+
+
+def _complain(broken: list[FeatstoreError], thing: str) -> None:
     for error in broken:
         console.complain(f"error: {console.plain(str(error))}")
     if broken:
-        raise IntegrityError(f"{console.count(len(broken), 'table')} cannot be read.", hint="See: featstore verify")
+        raise IntegrityError(f"{console.count(len(broken), thing)} cannot be read.", hint="See: featstore verify")
 
 
 def _list(tables: list[TableSummary]) -> None:
@@ -112,6 +117,8 @@ def show(
     """
     if history + rejects + paths > 1:
         raise UsageError("--history, --rejects and --paths exclude each other.", hint="Ask for one of them.")
+    from featstore.heads.opening import has_head
+
     opened = existing(store)
     if _RUN.fullmatch(what):
         if history or rejects or paths:
@@ -119,7 +126,7 @@ def show(
         manifest = opened.run(what)
         console.emit(manifest) if json else _show_run(manifest)
         return
-    if heads.is_head(opened, what):
+    if heads.is_head(opened, what) or (report is not None and has_head(opened.layout, what)):
         if history or rejects or paths:
             raise UsageError(f"{what} is a head; --history, --rejects and --paths are for tables.")
         _show_head(opened, what, report, json=json)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 from featstore.errors import InterruptedRunError
@@ -21,7 +23,8 @@ __all__ = ["install", "received"]
 _PATIENCE_SECONDS = 4.0
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-_HINT = "Finished shards are kept: run the same command again to go on from there."
+_RESUMED = "Finished shards are kept: run the same command again to go on from there."
+_ANEW = "Nothing is kept half done: run the same command again."
 
 _received: list[int] = []
 
@@ -42,7 +45,14 @@ def received() -> InterruptedRunError | None:
 
 
 def _error(signum: int) -> InterruptedRunError:
-    return InterruptedRunError(f"stopped by {_NAMES[signal.Signals(signum)]}.", signum=signum, hint=_HINT)
+    return InterruptedRunError(f"stopped by {_NAMES[signal.Signals(signum)]}.", signum=signum, hint=_hint(sys.argv[1:]))
+
+
+def _hint(arguments: Sequence[str]) -> str:
+    """What to do next: an extract goes on where it was stopped, all else starts again."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    into = any(word.partition("=")[0] == "--into" for word in arguments)
+    return _RESUMED if command == "extract" or (command == "predict" and into) else _ANEW
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from featstore.drift.sides import Null, Sides
 __all__ = ["classes"]
 
 
-def classes(probabilities: NDArray[np.floating], sides: Sides) -> tuple[Null, float]:
+def classes(probabilities: NDArray[np.floating], sides: Sides) -> tuple[Null, Null]:
     """How far the mean predicted shares of the classes are apart.
 
     The test weighs each class by how much its probability varies, so that a rare one that grows is not lost beside
@@ -23,9 +23,9 @@ def classes(probabilities: NDArray[np.floating], sides: Sides) -> tuple[Null, fl
         sides: Of the samples.
 
     Returns:
-        The weighted distance, for its p; and half the summed differences of the shares, in [0, 1].
+        The weighted distance, for its p; and half the summed differences of the shares, in [0, 1], for its size.
     """
     exact = np.asarray(probabilities, np.float64)
     shifts = (exact - exact.mean(axis=0)).T @ sides.contrast.astype(np.float64)
     weighted = np.square(shifts) / np.maximum(exact.var(axis=0), 1e-6)[:, None]
-    return sides.null(weighted.sum(axis=0)), float(np.abs(shifts[:, 0]).sum() / 2)
+    return sides.null(weighted.sum(axis=0)), sides.null(np.abs(shifts).sum(axis=0) / 2)

@@ -72,7 +72,8 @@ def compare(
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
-    found: list[tuple[_Name, Null, float | None]] = []
+    # What a measure is tested by and, where that is something else, what its size is shown by.
+    found: list[tuple[_Name, Null, Null | None]] = []
     area, scores = classifier(unit, sides, seed)
     found.append(("classifier", area, None))
     found.append(("mmd", discrepancy(unit, sides), None))
@@ -98,8 +99,8 @@ def compare(
         measures=tuple(
             DriftMeasure(
                 name=name,
-                effect=null.effect if share is None else share,
-                expected=null.expected if share is None else 0.0,
+                effect=(share or null).effect,
+                expected=(share or null).expected,
                 p=null.p,
                 adjusted=together,
                 about=_ABOUT[name],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from featstore.errors import IntegrityError, NotFoundError
 from featstore.extract.finish import staged_rows
 from featstore.extract.plan import Staged
 from featstore.extract.planned import Planned
@@ -51,8 +52,8 @@ def unfinished(layout: Layout, table: FeatureTable) -> list[Manifest]:
     return found
 
 
-def staged(layout: Layout, runs: Sequence[Manifest]) -> list[Staged]:
-    """The vectors that the finished shards of some runs left."""
+def staged(layout: Layout, runs: Sequence[Manifest], warn: Callable[[str], None]) -> list[Staged]:
+    """The vectors that the finished shards of some runs left; those of a run whose plan is damaged are made anew."""
     found = []
     for manifest in runs:
         table = layout.table(manifest.name, manifest.space_id)
@@ -63,8 +64,12 @@ def staged(layout: Layout, runs: Sequence[Manifest]) -> list[Staged]:
         ]
         receipts = [r for r in receipts if _whole(layout, table, r)]
         if receipts:
-            planned = Planned(layout, manifest.run_id)
-            found += [Staged(sha, file, row) for sha, file, row in staged_rows(planned, receipts)]
+            try:
+                rows = list(staged_rows(Planned(layout, manifest.run_id), receipts))
+            except (IntegrityError, NotFoundError) as error:
+                warn(f"what run {manifest.run_id} had embedded is not used: {error.message}")
+                continue
+            found += [Staged(sha, file, row) for sha, file, row in rows]
     return found
 
 

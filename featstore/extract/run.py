@@ -22,7 +22,7 @@ from featstore.errors import (
 )
 from featstore.extract import chunks, members, opening, recovery, refusals, summary
 from featstore.extract.finish import carried_rejects, commit
-from featstore.extract.plan import Plan
+from featstore.extract.plan import Plan, Staged
 from featstore.extract.planned import Planned
 from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
@@ -168,11 +168,11 @@ class _Run:
             table = self.preparation.retyped(scan, table)
         unfinished = recovery.unfinished(self.layout, table) if opened else []
         plan = self.preparation.plan(
-            scan, table, recovery.staged(self.layout, [m for m in unfinished if opened and m.run_id != opened.run_id])
+            scan, table, self._staged([m for m in unfinished if opened and m.run_id != opened.run_id])
         )
         resumed = opened is not None and opened.plan_digest == plan.digest
         if opened is not None and not resumed:
-            plan = self.preparation.plan(scan, table, recovery.staged(self.layout, unfinished))
+            plan = self.preparation.plan(scan, table, self._staged(unfinished))
         self._guard(scan, plan, table)
         scan = self.preparation.put_away(scan)
 
@@ -187,6 +187,7 @@ class _Run:
 
         if opened is not None and resumed:
             manifest = documents.read(storage, layout.manifest(run_id), Manifest)
+            Planned.write(layout, run_id, plan.embed)  # what lies there may be damaged, or of a version without groups
         else:
             manifest = self._begin(run_id, plan, table)
         # Scan and plan are on disk; what they took, and the several times as much of comparing, is the model's now.
@@ -236,6 +237,9 @@ class _Run:
                 hint=f"If {self.source.uri} is really complete, run again with --allow-removals.",
                 context={"result": refused},
             )
+
+    def _staged(self, runs: Sequence[Manifest]) -> list[Staged]:
+        return recovery.staged(self.layout, runs, self.preparation.warn)
 
     # ── the work ────────────────────────────────────────────────────────────────────────────
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.calibration import losses, temperature
+from featstore.heads.folds import judges
 from featstore.heads.kinds import Problem
 
 __all__ = ["Sides", "judged_rows", "score", "sides_for"]
@@ -42,14 +43,15 @@ def sides_for(problem: Problem, *, whole: int, share: int, least: int) -> Sides:
     Args:
         problem: What is to be learnt.
         whole: Up to as many items all folds are used.
-        share: Of more, as many to fit on and as many to judge by, of the first fold alone; evenly from all classes,
+        share: Of more, as many to fit on and as many to judge by, of one fold alone; evenly from all classes,
             as they come in a fixed random order.
         least: ``share`` is at least so many.
     """
     if problem.items <= whole:
         return Sides(tuple(problem.sides()), whole=True)
     size = max(share, least)
-    pair = next(iter(problem.sides()))
+    held = problem.folds == judges(problem.folds)[0]
+    pair = (np.flatnonzero(~held), np.flatnonzero(held))
     order = np.random.Generator(np.random.PCG64(problem.seed)).permutation(problem.items)
     picked = tuple(np.sort(order[np.isin(order, rows)][:size]) for rows in pair)
     return Sides(((picked[0], picked[1]),), whole=False)

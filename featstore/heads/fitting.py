@@ -15,6 +15,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,15 +23,16 @@ from numpy.typing import NDArray
 
 from featstore.errors import UsageError
 from featstore.heads.blocks import working
-from featstore.heads.calibration import losses, temperature
+from featstore.heads.calibration import losses, probabilities, temperature
 from featstore.heads.head import Head
 from featstore.heads.kinds import LeftOut, Problem, Progress, Tried, candidate, kinds_of
+from featstore.heads.threads import one_thread
 from featstore.records import CandidateFigures, HeadKind, HeadTask
 
 if TYPE_CHECKING:
     from featstore.settings import TorchSettings
 
-__all__ = ["MLP_FROM", "Fitted", "fit"]
+__all__ = ["MLP_FROM", "Fitted", "fit", "weigh"]
 
 MLP_FROM = 2_000
 """Training items from which on ``auto`` tries torch-mlp: with fewer it has nothing to learn that a line has not."""
@@ -92,8 +94,7 @@ def fit(
         UsageError: There is a single class or fold, a value is not finite, the arrays do not belong together, or the
             kind asked for does not fit them.
     """
-    if weights not in (None, "balanced"):
-        raise UsageError(f"class weights are '{weights}'; they can be 'balanced'.")
+    balanced = weigh(weights, task)
     problem = Problem(
         task=task,
         vectors=vectors,
@@ -101,7 +102,7 @@ def fit(
         classes=classes,
         folds=folds,
         groups=np.arange(len(truth)) if groups is None else groups,
-        balanced=weights == "balanced",
+        balanced=balanced,
         seed=seed,
         torch=torch,
         patient=kind != "auto",
@@ -111,6 +112,21 @@ def fit(
     with working() as workers:
         problem = replace(problem, workers=workers)
         return _best(problem, kind)
+
+
+def weigh(weights: str | None, task: HeadTask) -> bool:
+    """Whether every class counts as much as any other.
+
+    Raises:
+        UsageError: There are no such class weights, or no classes.
+    """
+    if weights not in (None, "balanced"):
+        raise UsageError(f"class weights are '{weights}'; they can be 'balanced'.")
+    if weights is not None and task == "regression":
+        raise UsageError(
+            f"class weights are '{weights}', but numbers have no classes to weigh.", hint="Leave out --class-weights."
+        )
+    return weights is not None
 
 
 def _best(problem: Problem, kind: HeadKind | Literal["auto"]) -> Fitted:
@@ -152,16 +168,18 @@ def _best(problem: Problem, kind: HeadKind | Literal["auto"]) -> Fitted:
     logits = best.tried.out_of_fold
     if best.tried.complete is not None:
         logits = best.tried.complete()
-        best = replace(best, temperature=temperature(problem.task, logits, problem.truth))
-    others = {name: each.head for name, each in found.items() if name != chosen}
-    head = best.head()
-    if problem.task == "multilabel":
-        from featstore.heads.calibration import probabilities
-        from featstore.heads.multilabel import thresholds
+        best = best.calibrated(problem, np.arange(problem.items), logits)
+    others = {name: partial(_later, problem, each) for name, each in found.items() if name != chosen}
+    return Fitted(best.head(), tuple(figures), logits, others)
 
-        chances = probabilities(problem.task, logits, best.temperature)
-        head = replace(head, arrays={**head.arrays, "thresholds": thresholds(chances, problem.truth)})
-    return Fitted(head, tuple(figures), logits, others)
+
+def _later(problem: Problem, scored: _Scored) -> Head:
+    """A kind fitted to all items after the others are done: as then, and with no threads left behind."""
+    with one_thread():
+        try:
+            return scored.head()
+        finally:
+            problem.workers.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +188,7 @@ class _Scored:
 
     tried: Tried
     temperature: float
+    thresholds: NDArray[np.float64] | None
     rows: NDArray[np.int64]
     loss: NDArray[np.float64]
 
@@ -177,13 +196,20 @@ class _Scored:
     def of(cls, problem: Problem, tried: Tried) -> _Scored:
         rows = np.arange(problem.items) if tried.rows is None else tried.rows
         truth = problem.truth[rows]
-        found = temperature(problem.task, tried.out_of_fold, truth)
-        return cls(tried, found, rows, losses(problem.task, tried.out_of_fold, truth, found))
+        found = _temperature(problem, rows, tried.out_of_fold)
+        loss = losses(problem.task, tried.out_of_fold, truth, found)
+        return cls(tried, found, _thresholds(problem, rows, tried.out_of_fold, found), rows, loss)
+
+    def calibrated(self, problem: Problem, rows: NDArray[np.int64], logits: NDArray[np.floating]) -> _Scored:
+        """The same with the temperature and thresholds that suit the logits of more unseen items."""
+        found = _temperature(problem, rows, logits)
+        return replace(self, temperature=found, thresholds=_thresholds(problem, rows, logits, found))
 
     def head(self) -> Head:
         """The kind fitted to all items, calibrated."""
         head = self.tried.refit()
-        return replace(head, settings={**head.settings, "temperature": self.temperature})
+        arrays = head.arrays if self.thresholds is None else {**head.arrays, "thresholds": self.thresholds}
+        return replace(head, arrays=arrays, settings={**head.settings, "temperature": self.temperature})
 
     def figures(self, problem: Problem) -> tuple[float, float]:
         """The score and its standard error."""
@@ -192,6 +218,25 @@ class _Scored:
             root = float(np.sqrt(mean))
             return root, error / (2 * root) if root > 0 else 0.0
         return mean, error
+
+
+def _temperature(problem: Problem, rows: NDArray[np.int64], logits: NDArray[np.floating]) -> float:
+    """The best temperature; 1, which changes nothing, where the best is not better by more than one standard error."""
+    truth = problem.truth[rows]
+    found = temperature(problem.task, logits, truth)
+    gains = losses(problem.task, logits, truth) - losses(problem.task, logits, truth, found)
+    gain, error = _mean(problem, rows, gains)
+    return found if gain > error else 1.0
+
+
+def _thresholds(
+    problem: Problem, rows: NDArray[np.int64], logits: NDArray[np.floating], found: float
+) -> NDArray[np.float64] | None:
+    if problem.task != "multilabel":
+        return None
+    from featstore.heads.multilabel import thresholds
+
+    return thresholds(probabilities(problem.task, logits, found), problem.truth[rows])
 
 
 def _choose(problem: Problem, found: dict[HeadKind, _Scored]) -> HeadKind:

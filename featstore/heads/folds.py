@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bind", "fold", "rare"]
+__all__ = ["bind", "fold", "judges", "rare"]
 
 
 def bind(*keys: Sequence[str | None]) -> NDArray[np.int64]:
@@ -85,3 +85,19 @@ def fold(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, *, se
     for number, (_, test) in enumerate(splitter.split(np.zeros((len(labels), 1)), labels, groups)):
         found[test] = number
     return found
+
+
+def judges(folds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The folds that hold items, as they are taken where not all can judge.
+
+    Large groups can leave a fold with next to nothing, which says nothing of the others: one with less than half of
+    what would be even comes last.
+
+    Args:
+        folds: (n,) int64, the fold of each item.
+
+    Returns:
+        (m,) int64 numbers, ascending among the full ones and among the others.
+    """
+    numbers, counts = np.unique(folds, return_counts=True)
+    return np.asarray(numbers[np.argsort(2 * counts * len(numbers) < len(folds), kind="stable")], np.int64)

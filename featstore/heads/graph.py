@@ -26,6 +26,7 @@ __all__ = ["alone", "behind", "described", "finished"]
 _OPSET, _IR = 18, 9
 _LEAST_OPSET = 13
 _TINY = 1e-30
+_OUTPUTS = ("probabilities", "label", "labels", "value")
 
 
 def alone(head: Head, *, double: bool = False) -> onnx.ModelProto:
@@ -64,6 +65,7 @@ def behind(backbone: bytes, head: Head, *, name: str, double: bool = False) -> o
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < _LEAST_OPSET:
         raise UsageError(f"{name} is written in ONNX's operator set {opset}; a head needs {_LEAST_OPSET} or newer.")
+    _make_room(model)
     used = {value for graph in graphs.inside(model.graph) for node in graph.node for value in node.output}
     used |= {tensor.name for tensor in model.graph.initializer}
     prefix = "head/"
@@ -76,6 +78,28 @@ def behind(backbone: bytes, head: Head, *, name: str, double: bool = False) -> o
     model.graph.initializer.extend(nodes.constants)
     model.graph.output.extend(outputs)
     return model
+
+
+def _make_room(model: onnx.ModelProto) -> None:
+    """Renames what a backbone calls as the head's outputs are called."""
+    every = list(graphs.inside(model.graph))
+    taken = {name for graph in every for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {value.name for graph in every for value in (*graph.input, *graph.initializer)}
+    kept = {value.name for value in model.graph.input}
+    new = {}
+    for name in _OUTPUTS:
+        if name in taken and name not in kept:
+            new[name] = f"backbone/{name}"
+            while new[name] in taken:
+                new[name] = f"_{new[name]}"
+    if not new:
+        return
+    for graph in every:
+        for node in graph.node:
+            node.input[:] = [new.get(name, name) for name in node.input]
+            node.output[:] = [new.get(name, name) for name in node.output]
+        for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+            value.name = new.get(value.name, value.name)
 
 
 def finished(model: onnx.ModelProto, notes: Mapping[str, str]) -> bytes:

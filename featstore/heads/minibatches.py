@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.errors import UsageError
+
 __all__ = ["moments", "shuffled"]
 
 # Rows read at once where all are walked through.
@@ -26,6 +28,9 @@ def moments(vectors: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[NDA
 
     Returns:
         Mean and factor, (d,) float64 each.
+
+    Raises:
+        UsageError: A value is not finite.
     """
     dim = vectors.shape[1]
     shift = np.asarray(vectors[rows[:1]], np.float64)[0] if len(rows) else np.zeros(dim)
@@ -34,6 +39,8 @@ def moments(vectors: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[NDA
         block = np.asarray(vectors[rows[start : start + _WALK]], np.float64) - shift
         total += block.sum(axis=0)
         squares += np.einsum("nd,nd->d", block, block)
+    if not np.isfinite(squares).all():
+        raise UsageError("a vector holds a value that is not finite (NaN or infinite).", hint="See: featstore verify")
     count = max(1, len(rows))
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0))

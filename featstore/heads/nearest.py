@@ -100,7 +100,7 @@ def knn(problem: Problem) -> Tried | LeftOut:
     for k in NEIGHBOURS:
         if k > near.shape[1] and k != NEIGHBOURS[0]:
             break
-        shares = _shares(problem, near[:, :k], similar[:, :k])
+        shares = _shares(problem, asked, near[:, :k], similar[:, :k])
         for floor in FLOORS if problem.task != "regression" else FLOORS[:1]:
             logits = _logits(problem, shares, floor)
             found = score(problem, asked, logits)
@@ -126,8 +126,9 @@ def knn(problem: Problem) -> Tried | LeftOut:
 
     def complete() -> NDArray[np.floating]:
         problem.progress(f"knn: the neighbours of all {n:,} items")
-        near, similar = _neighbours(problem, unit, np.arange(n), k)
-        return _logits(problem, _shares(problem, near, similar), floor)
+        every = np.arange(n)
+        near, similar = _neighbours(problem, unit, every, k)
+        return _logits(problem, _shares(problem, every, near, similar), floor)
 
     partial = len(asked) < n
     return Tried(
@@ -184,27 +185,35 @@ def _neighbours(
 
 
 def _targets(problem: Problem) -> NDArray[Any]:
-    """(n, c) what the items are: 0 and 1, or values."""
+    """(n, c) what the items are: values, 0 and 1, or instead of 1 what their class counts."""
     if problem.task == "regression":
         return problem.truth[:, None].astype(np.float64)
     if problem.task == "multilabel":
         return problem.truth.astype(np.float32)
     found = np.zeros((problem.items, problem.outputs), np.float32)
-    found[np.arange(problem.items), problem.truth] = 1
+    every = np.arange(problem.items)
+    found[every, problem.truth] = problem.weights(every)
     return found
 
 
-def _shares(problem: Problem, near: NDArray[np.int64], similar: NDArray[np.float32]) -> NDArray[np.float64]:
+def _shares(
+    problem: Problem, asked: NDArray[np.int64], near: NDArray[np.int64], similar: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """(m, c) the neighbours' weighted shares of each class, as ``Head`` takes them."""
     scores = similar.astype(np.float64) / TAU
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     found = np.zeros((len(near), problem.outputs))
     rows = np.arange(len(near))
+    if problem.task == "classification":  # by fold, what a class counts among the items of the others
+        fold = np.unique(problem.folds, return_inverse=True)[1][asked]
+        counts = np.ones((int(fold.max()) + 1, problem.outputs))
+        for number, (others, _) in zip(range(len(counts)), problem.sides(), strict=False):
+            counts[number, problem.truth[others]] = problem.weights(others)
     for column in range(near.shape[1]):
         truth, weight = problem.truth[near[:, column]], weights[:, column]
         if problem.task == "classification":
-            found[rows, truth] += weight
+            found[rows, truth] += weight * counts[fold, truth]
         else:
             found += weight[:, None] * truth.reshape(len(rows), -1)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from featstore.errors import IntegrityError, NotFoundError, SpaceMismatchError, UsageError
+from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, SpaceMismatchError, UsageError
 from featstore.heads import keeping
 from featstore.heads.head import Head
 from featstore.models import load_card
@@ -13,6 +13,8 @@ from featstore.records import HeadCard
 from featstore.storage import documents
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from featstore.layout import Layout
 
 __all__ = ["CARD", "PREDICTIONS", "cards", "find_card", "has_head", "newest_card", "open_head", "versions"]
@@ -86,15 +88,30 @@ def has_head(layout: Layout, address: str) -> bool:
     return match is not None and bool(versions(layout, match["name"]))
 
 
-def cards(layout: Layout, *, all_versions: bool = False) -> list[HeadCard]:
+def cards(
+    layout: Layout, *, all_versions: bool = False, broken: Callable[[FeatstoreError], None] | None = None
+) -> list[HeadCard]:
     """The cards of the newest version of every head, by name; or of every version, the newest first.
+
+    Args:
+        layout: The store.
+        all_versions: Of every version.
+        broken: Told of each that cannot be read, which then hides no other.
 
     Raises:
         SpaceMismatchError: The store's model of a space is another than the one a head was trained with.
         IntegrityError: A card is damaged.
     """
     found = ((name, versions(layout, name)) for name in _names(layout))
-    return [_card(layout, name, v) for name, there in found for v in (there if all_versions else there[:1])]
+    cards = []
+    for name, version in ((name, v) for name, there in found for v in (there if all_versions else there[:1])):
+        try:
+            cards.append(_card(layout, name, version))
+        except (IntegrityError, SpaceMismatchError) as error:
+            if broken is None:
+                raise
+            broken(error)
+    return cards
 
 
 def versions(layout: Layout, name: str) -> list[int]:

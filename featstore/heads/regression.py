@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import SettingsError, UsageError
 from featstore.heads.conformal import LEVELS
+from featstore.heads.metrics import mean_of
 from featstore.records import Conformal
 
-__all__ = ["calibrate", "intervals"]
+__all__ = ["calibrate", "intervals", "judged"]
 
 
 def calibrate(values: NDArray[np.floating], truth: NDArray[np.float64], groups: NDArray[np.int64]) -> Conformal:
@@ -76,3 +78,30 @@ def intervals(values: NDArray[np.floating], conformal: Conformal, coverage: floa
     bound = conformal.scores[fit[0]]
     middle = np.asarray(values, np.float64).reshape(len(values))
     return np.column_stack([middle - bound, middle + bound])
+
+
+def judged(
+    conformal: Conformal,
+    values: NDArray[np.floating],
+    truth: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    *,
+    coverage: float = 0.9,
+) -> Conformal:
+    """The bounds with what they cover on other items; as they are where so few items promise no such coverage.
+
+    Args:
+        conformal: What ``calibrate`` gave.
+        values: (n,) or (n, 1), predicted for items that took part in neither the fit nor the bounds.
+        truth: (n,) float64.
+        groups: (n,) int64: what belongs together.
+        coverage: At which level.
+
+    Raises:
+        UsageError: There are no items.
+    """
+    if coverage > max(conformal.levels, default=0.0):
+        return conformal
+    ends = intervals(values, conformal, coverage)
+    inside = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    return replace(conformal, coverage=mean_of(inside.astype(np.float64), groups))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featstore.heads.blocks import product
 from featstore.heads.choosing import judged_rows, score
+from featstore.heads.folds import judges
 from featstore.heads.head import Head
 from featstore.heads.inputs import linear_head, linear_inputs, rows_of
 from featstore.heads.kinds import LeftOut, Problem, Tried
@@ -65,13 +66,12 @@ def ridge(problem: Problem) -> Tried | LeftOut:
 
 
 def _pairs(problem: Problem) -> list[tuple[int, NDArray[np.int64]]]:
-    """Each fold and the items of it that penalties are judged by; the first fold alone where that takes long."""
+    """Each fold and the items of it that penalties are judged by; one fold alone where that takes long."""
     judged = judged_rows(problem)
-    folds = np.unique(problem.folds).tolist()
-    if problem.dim > _DECOMPOSED:
-        folds = folds[:1]
-    found = [(fold, judged[problem.folds[judged] == fold]) for fold in folds]
-    return [(fold, rows) for fold, rows in found if len(rows)]
+    folds = (np.unique(problem.folds) if problem.dim <= _DECOMPOSED else judges(problem.folds)).tolist()
+    found = ((fold, judged[problem.folds[judged] == fold]) for fold in folds)
+    some = [(fold, rows) for fold, rows in found if len(rows)]
+    return some if problem.dim <= _DECOMPOSED else some[:1]
 
 
 def _out_of_fold(problem: Problem, name: str, penalty: float) -> NDArray[np.floating]:

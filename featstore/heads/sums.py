@@ -71,19 +71,27 @@ class _Raw:
 
 @dataclass(frozen=True, eq=False)
 class FoldSums:
-    """The sums of all items, and of each fold where they fit into memory."""
+    """The sums of all items, and of each fold where they fit into memory.
+
+    Where classes are weighed, those of all but the fold: what a class counts is to be known from these alone.
+    """
 
     problem: Problem
     unit: bool
     shift: NDArray[np.float64]
     total: _Raw
     folds: dict[int, _Raw]
+    keep: bool
 
     def without(self, fold: int | None) -> Sums:
         """The sums of all items but those of a fold; of all for None."""
         raw = self.total
-        if fold is not None:
-            own = self.folds.get(fold) or _raw(self.problem, self.unit, self.shift, fold)
+        if fold is not None and _weighed(self.problem):
+            raw = self.folds.get(fold) or _raw(self.problem, self.unit, self.shift, self.problem.folds != fold)
+            if self.keep:
+                self.folds[fold] = raw
+        elif fold is not None:
+            own = self.folds.get(fold) or _raw(self.problem, self.unit, self.shift, self.problem.folds == fold)
             raw = raw.plus(own, -1.0)
         mean, target_mean = raw.vectors / raw.weight, raw.targets / raw.weight
         return Sums(
@@ -120,14 +128,17 @@ def sums_of(problem: Problem, unit: bool) -> FoldSums:
         shift = first.block(slice(0, len(first))).mean(axis=0)
         numbers = np.unique(problem.folds).tolist()
         keep = len(numbers) * problem.dim * (min(problem.dim, LARGEST) + problem.outputs) <= _KEPT
-        total, folds = None, {}
+        total: _Raw | None = None
+        folds: dict[int, _Raw] = {}
+        if _weighed(problem):
+            numbers, total = [], _raw(problem, unit, shift, np.ones(problem.items, np.bool_))
         for fold in numbers:
-            own = _raw(problem, unit, shift, fold)
+            own = _raw(problem, unit, shift, problem.folds == fold)
             total = own if total is None else total.plus(own)
             if keep:
                 folds[fold] = own
         assert total is not None
-        problem.kept[key] = FoldSums(problem, unit, shift, total, folds)
+        problem.kept[key] = FoldSums(problem, unit, shift, total, folds, keep)
     found: FoldSums = problem.kept[key]
     return found
 
@@ -165,10 +176,10 @@ def factor_of(variance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArr
     return np.asarray(np.where(alive, 1 / np.where(alive, size, 1), 0.0), np.float64)
 
 
-def _raw(problem: Problem, unit: bool, shift: NDArray[np.float64], fold: int) -> _Raw:
-    held = np.flatnonzero(problem.folds == fold)
+def _raw(problem: Problem, unit: bool, shift: NDArray[np.float64], which: NDArray[np.bool_]) -> _Raw:
+    held = np.flatnonzero(which)
     rows = Rows(problem.vectors, held, lengths_of(problem) if unit else None)
-    share = np.ones(len(held)) if problem.task == "multilabel" else _shares(problem)[held]
+    share = np.ones(len(held)) if problem.task == "multilabel" else problem.weights(held)
     d, c = problem.dim, problem.outputs
     square = d if d <= LARGEST else 0
 
@@ -202,8 +213,5 @@ def _raw(problem: Problem, unit: bool, shift: NDArray[np.float64], fold: int) ->
     return found
 
 
-def _shares(problem: Problem) -> NDArray[np.float64]:
-    if "shares" not in problem.kept:
-        problem.kept["shares"] = problem.weights(np.arange(problem.items))
-    found: NDArray[np.float64] = problem.kept["shares"]
-    return found
+def _weighed(problem: Problem) -> bool:
+    return problem.balanced and problem.task == "classification"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import UsageError
+from featstore.heads.folds import judges
 from featstore.heads.head import Head
 from featstore.heads.kinds import LeftOut, Problem, Tried
 from featstore.heads.torch_job import MANY, Job
@@ -75,7 +76,8 @@ def train(problem: Problem, kind: HeadKind, rows: NDArray[np.int64], *, stop: th
 def _tried(problem: Problem, kind: HeadKind) -> Tried | LeftOut:
     if importlib.util.find_spec("torch") is None:
         return LeftOut("torch is not installed")
-    sides = list(problem.sides())
+    number = judges(problem.folds)[0]
+    sides = sorted(problem.sides(), key=lambda side: bool(problem.folds[side[1][0]] != number))
     first = sides[:1] if problem.items >= MANY else sides
     problem.progress(f"{kind}: {len(first)} of {len(sides)} folds")
     known = np.empty((problem.items, problem.outputs))

@@ -80,6 +80,8 @@ class TrainedHead:
         if self.head.task == "regression":
             spread = float(np.square(truth - truth.mean()).sum())
             return 1.0 - float(np.square(truth - said).sum()) / spread if spread else 0.0
+        if self.head.task == "classification":
+            truth = truth.astype(str)
         right = said == truth if said.ndim == 1 else (said == truth).all(axis=1)
         return float(np.mean(right))
 
@@ -102,8 +104,8 @@ class TrainedHead:
         if self.head.task == "classification":
             found, truth = np.unique(truth.astype(str), return_inverse=True)
             classes, strata = tuple(found.tolist()), truth
-        folds = max(2, min(self.card.folds, len(np.unique(together))))
-        dealt = fold(strata, together, folds, seed=self.card.seed)
+        folds = min(self.card.folds, len(np.unique(together)))
+        dealt = fold(strata, together, folds, seed=self.card.seed) if folds > 1 else np.zeros(len(truth), np.int64)
         self.head = fit(
             vectors,
             truth,

@@ -51,15 +51,7 @@ def pinned(layout: Layout, name: str, space_id: str) -> list[int]:
     found = set()
     for head in layout.storage.folders(layout.heads()):
         for version in opening.versions(layout, head):
-            path = layout.head(head, version, opening.CARD)
-            try:
-                card = documents.read(layout.storage, path, HeadCard)
-            except IntegrityError as error:
-                folder = layout.storage.local(layout.head(head, version))
-                raise IntegrityError(
-                    f"{error.message} Which version of which table the head needs cannot be told.",
-                    hint=f"Restore the file, or give the head up by removing {folder}; then run gc again.",
-                ) from error
+            card = _card(layout, head, version)
             if (card.table, card.space_id) == (name, space_id):
                 found.add(card.table_version)
     return sorted(found)
@@ -79,8 +71,14 @@ def clean(
     Returns:
         The versions of each head that stay, and the bytes of each file that went. A head that is just being trained
         is left alone.
+
+    Raises:
+        IntegrityError: The card of a version that would stay is damaged; nothing was removed.
     """
     before = time.time() - older_than_seconds
+    for name in layout.storage.folders(layout.heads()):
+        for version in opening.versions(layout, name)[: max(1, keep_versions)]:
+            _card(layout, name, version)  # before older ones go: what stays in their place must be whole
     kept: dict[str, list[int]] = {}
     sizes: list[int] = []
     for name in layout.storage.folders(layout.heads()):
@@ -111,6 +109,17 @@ def clean(
 def _folders(layout: Layout, name: str) -> list[int]:
     """The numbers of a head's folders, whole or not."""
     return sorted(int(folder) for folder in layout.storage.folders(layout.heads(name)) if folder.isdecimal())
+
+
+def _card(layout: Layout, name: str, version: int) -> HeadCard:
+    try:
+        return documents.read(layout.storage, layout.head(name, version, opening.CARD), HeadCard)
+    except IntegrityError as error:
+        folder = layout.storage.local(layout.head(name, version))
+        raise IntegrityError(
+            f"{error.message} Which version of which table the head needs cannot be told.",
+            hint=f"Restore the file, or give the head up by removing {folder}; then run gc again.",
+        ) from error
 
 
 def _check(layout: Layout, name: str, version: int) -> None:

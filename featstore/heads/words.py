@@ -25,6 +25,7 @@ def of_words(
     classes: int,
     others: Sequence[str],
     *,
+    weights: str | None = None,
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """Fits a linear model to TF-IDF weights of words and pairs of words, and predicts other texts.
@@ -37,6 +38,7 @@ def of_words(
         truth: (n,) class numbers, (n, c) bool or (n,) values.
         classes: c.
         others: m texts.
+        weights: Class weights.
         seed: Of the solver.
 
     Returns:
@@ -59,9 +61,10 @@ def of_words(
         warnings.simplefilter("ignore", ConvergenceWarning)
         if task == "regression":
             return np.asarray(Ridge(alpha=1.0, random_state=seed).fit(known, truth).predict(asked), np.float64)
+        logistic = LogisticRegression(C=_PENALTY, max_iter=200, random_state=seed, class_weight=weights)
         found = np.zeros((len(others), classes))
         if task == "classification":
-            model = LogisticRegression(C=_PENALTY, max_iter=200, random_state=seed).fit(known, truth)
+            model = logistic.fit(known, truth)
             found[:, model.classes_] = model.predict_proba(asked)
             return found
         for label in range(classes):
@@ -69,6 +72,6 @@ def of_words(
             if column.min() == column.max():
                 found[:, label] = float(column[0])
                 continue
-            model = LogisticRegression(C=_PENALTY, max_iter=200, random_state=seed).fit(known, column)
+            model = logistic.fit(known, column)
             found[:, label] = model.predict_proba(asked)[:, 1]
     return found

@@ -151,7 +151,11 @@ def _pairs(file: Path, column: str) -> tuple[list[str | None], list[Any]]:
 
 def _values(pieces: list[pa.Array[Any]], infer: bool) -> Iterator[Any]:
     if infer:
-        yield from typed(pa.chunked_array(pieces, pa.string())).to_pylist()
+        cells = [known(cell) for piece in pieces for cell in piece.to_pylist()]
+        numbers = [None if cell is None or cell.strip().lower() == "nan" else cell for cell in cells]
+        found = typed(pa.chunked_array([pa.array(numbers, pa.string())]))
+        # Among numbers NaN is none; among words it may be one.
+        yield from cells if pa.types.is_string(found.type) else found.to_pylist()
         return
     for piece in pieces:
         for value in piece.to_pylist():

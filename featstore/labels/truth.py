@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ _FEW, _MANY, _EACH = 20, 1_000, 10
 
 _SEPARATORS = ("|", ";", ",")
 _SHOWN = 60
+# Squares of errors are summed, and a graph of the head computes in float32.
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ def truth_of(
         return Truth("regression", (), labelled, _numbers(known, where), tuple(notes))
     if chosen == "multilabel":
         classes, several = _several(known, separator, where)
+        if len(several) > 1 and several.all():
+            named = ", ".join(repr(name[:_SHOWN]) for name in classes[:3]) + (", …" if len(classes) > 3 else "")
+            raise UsageError(f"{where}: all {len(several):,} items have the same labels ({named}); nothing to learn.")
         return Truth("multilabel", classes, labelled, several, tuple(notes))
     classes, numbers = _classes(known, where)
     notes += _alike(classes)
@@ -137,6 +143,8 @@ def _numbers(known: list[Any], where: str) -> NDArray[np.float64]:
     for at, value in enumerate(known):
         try:
             found[at] = float(value)
+            if math.isnan(found[at]):
+                raise ValueError("NaN")
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"{where}: {str(value)[:_SHOWN]!r} is no number, and the task is regression.",
@@ -145,6 +153,11 @@ def _numbers(known: list[Any], where: str) -> NDArray[np.float64]:
     endless = np.flatnonzero(~np.isfinite(found))
     if len(endless):
         raise UsageError(f"{where}: {len(endless):,} labels are infinite; no head can predict that.")
+    if np.abs(found).max() > _LARGEST:
+        raise UsageError(
+            f"{where}: the largest label is {found[np.abs(found).argmax()]:g}; heads take numbers up to {_LARGEST:g}.",
+            hint="Give them in another unit, or as logarithms.",
+        )
     if len(found) > 1 and found.min() == found.max():
         raise UsageError(f"{where}: all {len(found):,} labels are {found[0]:g}; there is nothing to learn.")
     return found

@@ -30,7 +30,8 @@ class Block:
         vectors: (n, d) float32; rows of refused items are zero.
         errors: Why an item has no vector, by its row.
         stored: How many vectors the store had.
-        embedded: How many contents went through the model.
+        embedded: How many vectors the model made; contents that are equal are computed once.
+        told: How many items, and how many refused ones, the reporter has been told of already.
     """
 
     rows: pa.Table
@@ -38,6 +39,7 @@ class Block:
     errors: Mapping[int, ItemError] = field(default_factory=dict)
     stored: int = 0
     embedded: int = 0
+    told: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

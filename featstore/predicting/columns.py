@@ -55,6 +55,10 @@ class Columns:
             raise UsageError(f"--top-k is {top_k}; it is at least 1.")
         if coverage is not None and not 0 < coverage < 1:
             raise UsageError(f"--coverage is {coverage}; it lies between 0 and 1, such as 0.9.")
+        if coverage is not None and card.conformal is not None:
+            least, most = min(card.conformal.levels), max(card.conformal.levels)
+            if not least <= coverage <= most:
+                raise UsageError(f"--coverage is {coverage:g}; this head's sets cover from {least:g} to {most:g}.")
         if coverage is not None and card.conformal is None:
             raise UsageError(
                 f"--coverage: the head '{card.head}:{card.version}' ({card.task}) was not calibrated for any.",

@@ -97,7 +97,7 @@ def _as_it_is(stream: BinaryIO) -> Iterator[BinaryIO]:
 def _parquet(file: BinaryIO, schema: pa.Schema, origin: Mapping[str, object]) -> Iterator[Write]:
     import pyarrow.parquet as pq
 
-    noted = schema.with_metadata({b"featstore": json.dumps(dict(origin), ensure_ascii=False).encode()})
+    noted = schema.with_metadata({b"featstore": json.dumps(dict(origin)).encode()})
     with pq.ParquetWriter(file, noted, compression="zstd", write_page_checksum=True) as parquet:
         yield lambda rows: parquet.write_table(rows.cast(noted))
 

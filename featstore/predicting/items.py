@@ -26,7 +26,7 @@ from featstore.records import SourceRecord
 from featstore.settings import ExtractSettings
 from featstore.sources import LIST_PREFIX, open_source, walk
 from featstore.sources.folder import IMAGE_SUFFIXES, TEXT_SUFFIXES
-from featstore.storage import documents, frames
+from featstore.storage import Storage, documents, frames
 from featstore.tables import metadata, where
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from featstore.records import HeadCard, ModelCard
     from featstore.sources import Source
 
-__all__ = ["from_source", "open_model"]
+__all__ = ["alike", "from_source", "open_model"]
 
 # As many as a shard of an extract has: what is held of a source at once, beside the list of its items.
 _ITEMS = {"image": 4096, "text": 16_384}
@@ -57,6 +57,22 @@ def open_model(layout: Layout, card: HeadCard) -> ModelCard:
             f"the head '{card.head}:{card.version}' takes vectors of {card.space_id}, whose model is not in the store.",
             hint=f"Extract something with {card.model} to bring it back, or predict on a table: --table {card.table}",
         ) from error
+
+
+def alike(
+    layout: Layout, card: HeadCard, model: ModelCard, settings: ExtractSettings
+) -> dict[str, str | tuple[str, ...]]:
+    """The settings that read a source as the head's own table was read; none where others are given or do not fit."""
+    record = documents.find(layout.storage, layout.source(card.table), SourceRecord)
+    said = any(getattr(settings, name) not in (None, ()) for name in _REMEMBERED)
+    if record is None or said or settings.source == "-":
+        return {}
+    found = _reading(record.options)
+    try:
+        open_items(layout, settings.source, model, replace(settings, **found))  # type: ignore[arg-type]
+    except UsageError:  # another kind of source, or other columns
+        return {}
+    return found
 
 
 def from_source(
@@ -149,48 +165,53 @@ class _Encoding:
         for row in np.flatnonzero(~known).tolist():
             places.setdefault(hashes[row], []).append(row)
         errors: dict[int, ItemError] = {}
+        told = (0, 0)
         if places:
             first = [rows[0] for rows in places.values()]
             made, refused = self._encode(np.array(first, np.int64) + start)
+            told = (len(first), len(refused))
             for at, rows in enumerate(places.values()):
                 vectors[rows] = made[at]
                 if at in refused:
                     errors |= dict.fromkeys(rows, refused[at])
-        return Block(self._rows.slice(start, stop - start), vectors, errors, int(known.sum()), len(places))
+        own = self._rows.slice(start, stop - start)
+        stored = int(known.sum())
+        return Block(own, vectors, errors, stored, stop - start - stored - len(errors), told)
 
     def _encode(self, at: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[int, ItemError]]:
         if self._encoder is None:
             self._encoder = open_encoder(self._layout, self._model, self._settings)
             models.check_canaries(self._layout, self._model, self._encoder.backbone)
         reader = self._source.reader(self._items.take(at))
-        encoded = self._encoder.encode(reader.read, len(at), _Silent())
+        encoded = self._encoder.encode(reader.read, len(at), _Telling(self._reporter))
         return encoded.vectors, encoded.errors
 
 
-class _Silent:
+class _Telling:
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
     def decoded(self, row: int, content: NDArray[np.uint8] | str) -> None:
         """Nothing is kept of it."""
 
     def done(self, count: int, rejected: int) -> None:
-        """Counted with the predictions."""
+        self._reporter.advance(count, rejected)
 
 
 def _single(source: str, model: ModelCard) -> Path | None:
     """The path of a source that is one picture or one text, as such a file in a folder would be an item."""
-    path = Path(os.path.abspath(os.path.expanduser(source)))
+    try:
+        path = Storage.at(source).root
+    except UsageError:  # a bucket
+        return None
     suffixes = IMAGE_SUFFIXES if model.modality == "image" else TEXT_SUFFIXES
-    return path if path.suffix.removeprefix(".").lower() in suffixes and path.is_file() else None
+    if path.suffix.removeprefix(".").lower() not in suffixes or not path.is_file():
+        return None
+    return Path(os.path.realpath(path))  # a link that was named was meant
 
 
 def _open(layout: Layout, card: HeadCard, model: ModelCard, settings: ExtractSettings) -> Source:
-    record = documents.find(layout.storage, layout.source(card.table), SourceRecord)
-    said = any(getattr(settings, name) not in (None, ()) for name in _REMEMBERED)
-    if record is not None and not said and settings.source != "-":
-        try:
-            return open_items(layout, settings.source, model, replace(settings, **_reading(record.options)))  # type: ignore[arg-type]
-        except UsageError:  # another kind of source, or other columns
-            pass
-    return open_items(layout, settings.source, model, settings)
+    return open_items(layout, settings.source, model, replace(settings, **alike(layout, card, model, settings)))  # type: ignore[arg-type]
 
 
 def _chunked(layout: Layout, card: HeadCard, settings: ExtractSettings) -> list[str]:
@@ -202,9 +223,9 @@ def _chunked(layout: Layout, card: HeadCard, settings: ExtractSettings) -> list[
     return [f"the head's table holds texts cut into {tokens} tokens; cut these alike with --chunk-tokens {tokens}"]
 
 
-def _reading(options: Mapping[str, object]) -> dict[str, object]:
+def _reading(options: Mapping[str, object]) -> dict[str, str | tuple[str, ...]]:
     found = {name: options.get(name) for name in _REMEMBERED if options.get(name) not in (None, [])}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {name: tuple(value) if isinstance(value, list) else str(value) for name, value in found.items()}
 
 
 def _metadata(items: pa.Table) -> pa.Table:

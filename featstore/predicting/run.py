@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,19 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featstore.errors import TooManyRejectsError, UsageError
-from featstore.extract import extract
+from featstore.extract import extract, opening
 from featstore.extract.progress import Reporter
 from featstore.heads.opening import open_head
 from featstore.predicting import files, items, tables
 from featstore.predicting.blocks import Block, Taken
 from featstore.predicting.columns import Columns
-from featstore.records import HeadCard, HeadPrediction
+from featstore.records import ExtractResult, HeadCard, HeadPrediction, SettingValue
 from featstore.settings import ExtractSettings, resolve
+from featstore.storage import Storage
 
 if TYPE_CHECKING:
     import polars as pl
 
     from featstore.layout import Layout
+    from featstore.records import ModelCard
 
 __all__ = ["Predictions", "predict"]
 
@@ -119,12 +121,16 @@ def predict(
     card, opened = open_head(layout, head)
     columns = Columns(card, opened, top_k=top_k, coverage=coverage)
     target = output if output is None or hasattr(output, "write") else files.place(output, layout)
+    if source is not None and isinstance(target, Path) and _same(source, target):
+        raise UsageError(f"{target} is the source; the predictions would take its place.", hint="Name another file.")
     kind = files.format_of(target if isinstance(target, Path) else None, format)
     if target is not None and kind is None:
         raise UsageError("nothing says how to write the predictions.", hint="Add --format csv or --format jsonl.")
     if kind == "parquet" and target is not None and not isinstance(target, Path):
         raise UsageError("Parquet is written into a file.", hint="Name one: -o FILE.parquet")
-    allowed, embedded = 0.01, 0
+    allowed = 0.01
+    made: ExtractResult | None = None
+    too_many: TooManyRejectsError | None = None
     if source is not None:
         model = items.open_model(layout, card)
         given = {"source": os.fspath(source), "model": model.space_id, "name": into, **(reading or {})}
@@ -133,8 +139,8 @@ def predict(
         if into is None:
             taken = items.from_source(layout, card, model, settings, expression=where, limit=limit, reporter=reporter)
         else:
-            made = extract(layout, settings, origins.origins, reporter=reporter)
-            table, embedded = f"{made.table}@{made.space_id}", made.stored
+            made, too_many = _stored(layout, card, model, settings, origins.origins, reporter)
+            table = f"{made.table}@{made.space_id}"
     if table is not None:
         taken = tables.from_table(layout, tables.open_table(layout, card, table), where=where, limit=limit)
     run = _Run(card, columns, taken, reporter, new=source is not None and into is None)
@@ -146,10 +152,10 @@ def predict(
         task=card.task,
         source=taken.name,
         items=run.items,
-        stored=max(0, run.stored - embedded),
-        embedded=run.embedded + embedded,
-        rejected=sum(run.refused.values()),
-        reject_codes=dict(run.refused.most_common()),
+        stored=max(0, run.stored - (made.stored if made else 0)),
+        embedded=run.embedded + (made.stored if made else 0),
+        rejected=made.rejected if made else sum(run.refused.values()),
+        reject_codes=made.reject_codes if made else dict(run.refused.most_common()),
         abstained=run.abstained,
         empty_sets=run.empty,
         coverage=columns.coverage,
@@ -158,8 +164,43 @@ def predict(
         warnings=tuple(taken.warnings),
     )
     found = Predictions(summary, kept)
-    _judge(found, allowed)
+    if too_many is not None:
+        too_many.context["predictions"] = found
+        raise too_many
+    if made is None:
+        _judge(found, allowed)
     return found
+
+
+def _same(source: str | os.PathLike[str], target: Path) -> bool:
+    try:
+        return os.path.samefile(Storage.at(source).root, target)
+    except (UsageError, OSError):  # no path, or nothing is there
+        return False
+
+
+def _stored(
+    layout: Layout,
+    card: HeadCard,
+    model: ModelCard,
+    settings: ExtractSettings,
+    origins: dict[str, SettingValue],
+    reporter: Reporter,
+) -> tuple[ExtractResult, TooManyRejectsError | None]:
+    """Extracts a source, read as its table or the head's was; an error that leaves good items is for afterwards."""
+    if opening.known_source(layout, opening.table_name(settings), settings) is None:
+        filled = items.alike(layout, card, model, settings)
+        settings = replace(settings, **filled)  # type: ignore[arg-type]
+        for name, value in filled.items():
+            plain = list(value) if isinstance(value, tuple) else value
+            origins = {**origins, name: SettingValue(value=plain, origin=f"as {card.table} was read")}
+    try:
+        return extract(layout, settings, origins, reporter=reporter), None
+    except TooManyRejectsError as error:
+        found = error.context.get("result")
+        if not isinstance(found, ExtractResult) or found.version is None:
+            raise
+        return found, error
 
 
 class _Run:
@@ -193,7 +234,7 @@ class _Run:
         with opened as write:
             for block in self._taken.blocks:
                 rows = self._rows(block, schema)
-                self._reporter.advance(rows.num_rows, len(block.errors))
+                self._reporter.advance(rows.num_rows - block.told[0], len(block.errors) - block.told[1])
                 if target is None and keep is not None:
                     rows = rows.slice(0, max(0, keep - held))
                     held += rows.num_rows

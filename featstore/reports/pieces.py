@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -105,6 +106,6 @@ def _cells(columns: Sequence[Column], row: Sequence[str | Cell]) -> Iterable[Mar
     for at, (column, cell) in enumerate(zip(columns, row, strict=True)):
         shown, value = (cell.shown, cell.value) if isinstance(cell, Cell) else (cell, None)
         given = {"scope": "row"} if at == 0 else {}
-        sort = f"{value:.6g}" if value is not None else "" if isinstance(cell, Cell) else None
+        sort = f"{value:.6g}" if value is not None and math.isfinite(value) else "" if isinstance(cell, Cell) else None
         tag = "th" if at == 0 else "td.n" if column.number else "td"
         yield element(tag, {**given, "data-value": sort}, shown)

@@ -50,7 +50,9 @@ def from_json(values: list[Any]) -> pa.Array[Any]:
         found: pa.Array[Any] = pa.array(plain)
         return found
     except (pa.ArrowException, OverflowError):
-        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in plain], pa.string())
+        # NaN beside texts is a gap and not the word.
+        texts = (None if v != v else v if v is None or isinstance(v, str) else json.dumps(v) for v in plain)
+        return pa.array(list(texts), pa.string())
 
 
 def moment(value: object, name: str) -> datetime | ItemError | None:

@@ -82,7 +82,7 @@ def baselines(
     if previews is not None:
         name = "text" if modality == "text" else "colour"
         progress(f"baseline: {name}")
-        other = _of_previews(head, train, test, folds, previews, modality, seed)
+        other = _of_previews(head, train, test, folds, previews, modality, weights, seed)
         if isinstance(other, str):
             notes.append(f"the baseline {name} is left out: {other}")
         else:
@@ -126,6 +126,7 @@ def _of_previews(
     folds: NDArray[np.int64],
     previews: tuple[Mapping[str, bytes], list[str], list[str]],
     modality: str,
+    weights: str | None,
     seed: int,
 ) -> NDArray[np.float64] | str:
     kept, learnt, tested = previews
@@ -138,11 +139,12 @@ def _of_previews(
         if modality == "text":
             words = [kept[learnt[row]].decode("utf-8", "replace") for row in rows.tolist()]
             asked = [kept[content].decode("utf-8", "replace") for content in tested]
-            return of_words(head.task, words, part.truth, len(head.classes), asked, seed=seed)
+            return of_words(head.task, words, part.truth, len(head.classes), asked, weights=weights, seed=seed)
         colours = _histograms([kept[learnt[row]] for row in rows.tolist()])
         simple = fit(
             colours, part.truth, head.classes, folds[rows],
-            task=head.task, kind="ridge" if head.task == "regression" else "logistic", groups=part.groups, seed=seed,
+            task=head.task, kind="ridge" if head.task == "regression" else "logistic", weights=weights,
+            groups=part.groups, seed=seed,
         ).head  # fmt: skip
         return output(simple, _histograms([kept[content] for content in tested]))
     except (FeatstoreError, ItemError) as error:

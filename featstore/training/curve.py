@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import FeatstoreError
 from featstore.heads.fitting import fit
+from featstore.heads.folds import judges
 from featstore.heads.head import Head
 from featstore.heads.metrics import figures
 from featstore.records import CurvePoint
@@ -21,7 +22,9 @@ __all__ = ["learning_curve"]
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
-# With few items three folds are held out in turn, so that the points are steady; with many one is enough.
+# With few items three folds are held out in turn, so that the points are steady; with many one is enough. With few the
+# last point is fitted like the others: what is known of unseen items had a part in choosing the head's settings, which
+# makes labels by chance look some points better than they are.
 _FEW, _SOME = 1_500, 6_000
 
 
@@ -46,7 +49,8 @@ def learning_curve(
         train: The training items.
         folds: (n,) int64, their folds.
         keys: Their contents' hashes.
-        unseen: What heads that had not seen them say of them, fitted to all other folds: the last point.
+        unseen: What heads that had not seen them say of them, fitted to all other folds: with many items the last
+            point.
         weights: Class weights.
         torch: What the torch kinds are told.
         seed: Of everything drawn.
@@ -55,7 +59,7 @@ def learning_curve(
     Returns:
         The task's main figure by the number of items, smallest first; empty where there are too few folds.
     """
-    numbers = np.unique(folds)
+    numbers = judges(folds)
     if len(numbers) < 3:
         return ()
     n = len(folds)
@@ -67,19 +71,12 @@ def learning_curve(
         score = found[PRIMARY[head.task]]
         return CurvePoint(items=items, score=score.value, low=score.low, high=score.high)
 
-    points: list[CurvePoint] = []
-    for share in _SHARES:
-        sizes = [len(_part(train.truth, order[folds[order] != number], share, head)) for number in held]
-        smaller = all(size < 0.75 * (n - (folds == number).sum()) for size, number in zip(sizes, held, strict=True))
-        if not smaller or (points and sum(sizes) // len(held) < 1.2 * points[-1].items):
-            continue  # classes of a few items cannot be made smaller
-        progress(f"learning curve: {share:.0%} of the training items")
+    def fitted(share: float) -> CurvePoint | None:
         rows, said, items = [], [], 0
         for number in held:
-            rest = order[folds[order] != number]
-            part = np.sort(_part(train.truth, rest, share, head))
+            part = np.sort(_part(train.truth, order[folds[order] != number], share, head))
             if not _enough(train.truth[part], folds[part], head):
-                break
+                return None
             own = np.flatnonzero(folds == number)
             try:
                 found = fit(
@@ -87,12 +84,27 @@ def learning_curve(
                     weights=weights, groups=train.groups[part], seed=seed, torch=torch,
                 ).head  # fmt: skip
             except FeatstoreError:  # too few items for this kind
-                break
+                return None
             rows.append(own)
             said.append(output(found, train.vectors[own]))
             items += len(part)
-        if len(rows) == len(held):
-            points.append(point(np.concatenate(rows), np.concatenate(said), items // len(held)))
+        return point(np.concatenate(rows), np.concatenate(said), items // len(held))
+
+    points: list[CurvePoint] = []
+    for share in _SHARES:
+        sizes = [len(_part(train.truth, order[folds[order] != number], share, head)) for number in held]
+        smaller = all(size < 0.75 * (n - (folds == number).sum()) for size, number in zip(sizes, held, strict=True))
+        if not smaller or (points and sum(sizes) // len(held) < 1.2 * points[-1].items):
+            continue  # classes of a few items cannot be made smaller
+        progress(f"learning curve: {share:.0%} of the training items")
+        reached = fitted(share)
+        if reached is not None:
+            points.append(reached)
+    if n <= _FEW:
+        progress("learning curve: all training items")
+        reached = fitted(1.0)
+        if reached is not None:
+            return (*points, reached)
     last = np.flatnonzero(np.isin(folds, held))
     points.append(point(last, unseen[last], round(n - len(last) / len(held))))
     return tuple(points)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import NotFoundError, UsageError
+from featstore.heads.fitting import weigh
 from featstore.labels import Labels, from_file, from_table, truth_of
 from featstore.labels.column import texts
 from featstore.layout import Layout
@@ -122,6 +123,7 @@ def gather(layout: Layout, tables: Sequence[FeatureTable], settings: HeadSetting
     truth = truth_of(
         [labels.values[row] for row in order.tolist()], task=settings.task, separator=settings.separator, where=said
     )
+    _check(truth.task, settings)
     names, group = _column(first, settings.group, _GROUP, "--group")
     words, split = _column(first, settings.split, _SPLIT, "--split")
     parents = texts(first, _PARENT, flag="parent") if _PARENT in first.column_names else [None] * len(ids)
@@ -146,6 +148,14 @@ def gather(layout: Layout, tables: Sequence[FeatureTable], settings: HeadSetting
         unlabelled=int((picked & ~wanted).sum()),
         warnings=tuple(warnings),
     )
+
+
+def _check(task: HeadTask, settings: HeadSettings) -> None:
+    weigh(settings.class_weights, task)
+    if settings.shots and task != "classification":
+        raise UsageError(
+            f"--shots: so many labels of each class are drawn; the labels make a {task}.", hint="Leave the option out."
+        )
 
 
 def _labels(layout: Layout, table: FeatureTable, settings: HeadSettings) -> Labels:

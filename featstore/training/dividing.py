@@ -104,9 +104,8 @@ def _record(
     before: Kept | None,
     threshold: float | None,
 ) -> SplitRecord:
-    seed = settings.seed
-    if before is not None and before.record.seed == seed:
-        seed += 1  # the same seed would make the same split
+    # The seed of an earlier split would make that split again, its test items well known.
+    seed = settings.seed if before is None else max(settings.seed, before.record.seed + 1)
     return SplitRecord(
         split_id="",
         table=table,

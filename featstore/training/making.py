@@ -69,13 +69,13 @@ class Training:
         """
         settings, division = self.settings, self.division
         data, split = division.data, division.split
-        before = newest_card(self.layout, self.name)
         train, test = (
             Side(matrix, data.truth[side], division.groups[side])
             for matrix, side in zip(vectors, (split.train, split.test), strict=True)
         )
         folds = split.fold[split.train]
         with keeping.place(self.layout, self.name) as where:
+            before = newest_card(self.layout, self.name)
             fitted = fit(
                 train.vectors,
                 train.truth,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.heads import regression
 from featstore.heads.calibration import probabilities
 from featstore.heads.conformal import calibrate, judged
 from featstore.heads.fitting import Fitted
@@ -75,9 +76,7 @@ def measure(fitted: Fitted, train: Side, test: Side, *, seed: int) -> Measured:
         training=training,
         tested=tested,
         unseen=unseen,
-        conformal=judged(calibrate(unseen, train.truth, train.groups), tested, test.truth, test.groups)
-        if head.task == "classification"
-        else None,
+        conformal=_conformal(head.task, train, unseen, test, tested),
         fit=word(head, training, validation, metrics),
     )
 
@@ -145,6 +144,18 @@ def _sample(items: int, outputs: int, seed: int) -> NDArray[np.int64]:
     if items <= room:
         return np.arange(items)
     return np.sort(np.random.Generator(np.random.PCG64(seed)).permutation(items)[:room])
+
+
+def _conformal(
+    task: HeadTask, train: Side, unseen: NDArray[np.float64], test: Side, tested: NDArray[np.float64]
+) -> Conformal | None:
+    """Bounds from the training items unseen, judged on the test items; none where an item may have several labels."""
+    if task == "multilabel":
+        return None
+    if task == "regression":
+        bounds = regression.calibrate(unseen, train.truth, train.groups)
+        return regression.judged(bounds, tested, test.truth, test.groups)
+    return judged(calibrate(unseen, train.truth, train.groups), tested, test.truth, test.groups)
 
 
 def _unseen(fitted: Fitted) -> NDArray[np.float64]:
