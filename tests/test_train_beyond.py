@@ -55,7 +55,7 @@ store = featstore.open(sys.argv[1])
 flags = {"kind": "torch-linear", "epochs": 1, "seeds": 1, "batch": 512, "device": "cpu", "memory": "50MB"}
 store.train_head("small", curve=False, baselines=False, **flags)  # what the libraries take for themselves
 used = [int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData")][0]
-limit = used + 450_000_000
+limit = used + 600_000_000
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:
     store.table("large").matrix()
@@ -70,7 +70,7 @@ print(store.train_head("large", **flags).card.metrics["accuracy"].value)
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_a_table_larger_than_memory_is_learned_from(tmp_path: Path) -> None:
     store = store_at(tmp_path)
-    generator, n = np.random.default_rng(0), 150_000
+    generator, n = np.random.default_rng(0), 200_000
     x = generator.normal(size=(n, 1024)).astype(np.float32)
     x[:, 0] += 3 * (np.arange(n) % 3)
     label = [f"class{at % 3}" for at in range(n)]
