@@ -12,7 +12,6 @@ import csv
 import importlib.metadata
 import importlib.util
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -116,7 +115,8 @@ def train(store: featstore.Store, report: Path) -> None:
 
 def command_line(*command: str) -> None:
     """Runs the command line as a user would, and ends with it if it fails."""
-    print(f"$ featstore {shlex.join(command)}", flush=True)
+    shown = " ".join(f'"{part}"' if " " in part else part for part in command)
+    print(f"$ featstore {shown}", flush=True)
     done = subprocess.run([sys.executable, "-m", "featstore.cli", *command])
     if done.returncode:
         sys.exit(done.returncode)
