@@ -27,12 +27,8 @@ def test_without_mlflow_the_way_to_install_it_is_said(monkeypatch):
 def with_mlflow(tmp_path_factory):
     """Runs code in a process that has MLflow: it drags so much that the tests' environment goes without it."""
     folder = tmp_path_factory.mktemp("mlflow")
-    index = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
-    )
-    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--target", str(folder), "--constraint", str(ROOT / "constraints.txt"), "mlflow-skinny"]
-    command += ["--default-index", index.stdout.strip()] if index.returncode == 0 and index.stdout.strip() else []
     subprocess.run(command, check=True, timeout=280)
 
     def run(code: str, *arguments: object) -> dict:

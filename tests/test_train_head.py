@@ -20,7 +20,15 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from train_world import OTHER, SPACE, add_table, blobs, content, keep_texts, store_at
 
-from featstore.errors import GateError, IntegrityError, LockedError, NotFoundError, SettingsError, UsageError
+from featstore.errors import (
+    GateError,
+    IntegrityError,
+    LockedError,
+    NotFoundError,
+    SettingsError,
+    StorageError,
+    UsageError,
+)
 from featstore.extract import previews
 from featstore.extract.progress import Reporter
 from featstore.heads.fitting import fit
@@ -815,3 +823,15 @@ def test_a_plain_word_on_overfitting(learnt: float, unseen: float, tested: float
     head = Head("classification", "logistic", ("a", "b"), 2, "raw", {}, {})
     sides = ({"accuracy": _estimate(value)} for value in (learnt, unseen, tested))
     assert said in word(head, *sides)
+
+
+def test_a_page_that_cannot_be_written_costs_no_head(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    x, y = blobs(120)
+    add_table(store, x, label=y)
+    blocked = tmp_path / "a file"
+    blocked.write_text("no folder")
+    with pytest.raises(StorageError) as caught:
+        store.train_head("photos", kind="prototypes", report=blocked / "page.html")
+    assert "The head is kept" in str(caught.value.hint)
+    assert [card.head for card in store.heads()] == ["photos-label"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore import dedup
-from featstore.errors import UsageError
+from featstore.errors import FeatstoreError, UsageError
 from featstore.extract.progress import Reporter
 from featstore.layout import Layout
 from featstore.records import HeadCard, HeadComparison, HeadPlan
@@ -80,7 +80,13 @@ def train_head(
     if report is not None:
         from featstore import reports
 
-        reports.write(layout, cards[0], report)
+        try:
+            reports.write(layout, cards[0], report)
+        except FeatstoreError as error:
+            error.hint = (
+                f"The head is kept. Write its page elsewhere: featstore show {cards[0].head} --report FILE.html"
+            )
+            raise
     if settings.mlflow is not None:
         reporter.stage("logging to MLflow")
         for card in cards:
