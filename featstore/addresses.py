@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from featstore import published
 from featstore.errors import NotFoundError, UsageError
 from featstore.layout import Layout
 
-__all__ = ["Address", "parse", "resolve"]
+__all__ = ["Address", "meant", "parse", "resolve"]
 
 _ADDRESS = re.compile(r"(?P<name>[^@:]+)(@(?P<model>[^:]+))?(:(?P<version>\d+))?")
 
@@ -54,6 +55,9 @@ def resolve(layout: Layout, address: Address) -> tuple[str, str]:
         )
     spaces = layout.storage.folders(f"features/{address.name}")
     wanted = address.model
+    current = published.find(layout, address.name) if wanted is None and address.version is None else None
+    if current is not None and current.state.space_id in spaces:
+        return address.name, current.state.space_id
     fitting = [s for s in spaces if wanted is None or s == wanted or s.startswith((f"{wanted}-", f"{wanted}."))]
     if not fitting and wanted is not None:
         fitting = [s for s in spaces if s.startswith(wanted.lower().replace(":", "-").replace("_", "-"))] or [
@@ -67,3 +71,14 @@ def resolve(layout: Layout, address: Address) -> tuple[str, str]:
             hint=f"Say which: {address.name}@{fitting[0]}",
         )
     return address.name, fitting[0]
+
+
+def meant(layout: Layout, address: Address, space_id: str) -> int | None:
+    """The version that an address means in a space; None for the newest.
+
+    Without a version it is the published one, where something of that space is published.
+    """
+    if address.version is not None:
+        return address.version
+    current = published.find(layout, address.name)
+    return current.state.table_version if current is not None and current.state.space_id == space_id else None

@@ -119,8 +119,28 @@ class Layout:
     def receipt(self, run_id: str, shard: int) -> str:
         return self.run(run_id, f"shards/{shard:05d}.json")
 
+    def commit(self, run_id: str) -> str:
+        """What a run that was not published would commit."""
+        return self.run(run_id, "commit.json")
+
+    def refresh(self, run_id: str) -> str:
+        """How a refresh went."""
+        return self.run(run_id, "refresh.json")
+
+    def staged_head(self, run_id: str, head: str) -> str:
+        """The folder of a head that is not published yet."""
+        return self.run(run_id, f"heads/{head}")
+
     def open_run(self, name: str, space_id: str) -> str:
         return f"runs/open/{name}/{space_id}.json"
+
+    # jobs
+    def job(self, name: str = "") -> str:
+        """How a job's last runs went; without a name the folder of all."""
+        return f"jobs/{name}.json" if name else "jobs"
+
+    def job_lock(self, name: str) -> str:
+        return f"locks/jobs/{name}.lock"
 
     def lock(self, name: str) -> str:
         return f"locks/{name}.lock"

@@ -97,6 +97,7 @@ class ExtractSettings:
     rehash: bool = False
     retype: bool = False
     allow_removals: bool = False
+    max_removed_share: Share = 0.2
     retry_rejects: bool = False
     max_reject_share: Share = 0.01
     # what is kept beside the vectors

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from featstore.extract.progress import Reporter
     from featstore.heads.trained import TrainedHead
+    from featstore.jobs import Job
     from featstore.models import ModelRequest
     from featstore.predicting import Predictions
     from featstore.records import (
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
         Manifest,
         ModelCard,
         ModelExport,
+        Published,
+        PublishResult,
+        RefreshPlan,
+        RefreshResult,
         TableSummary,
         VerifyReport,
     )
@@ -123,7 +128,8 @@ class Store:
             TooManyRejectsError: The good items are stored, too many were refused.
         """
         result = self._extract(source, model, settings, reporter, dry_run=False)
-        table = self.table(f"{result.table}@{result.space_id}", missing_ok=True)
+        version = "" if result.version is None else f":{result.version}"  # what it made, whatever is published
+        table = self.table(f"{result.table}@{result.space_id}{version}", missing_ok=True)
         table.last_run = result
         return table
 
@@ -395,6 +401,88 @@ class Store:
             reporter=reporter,
         )
 
+    # ── keep fresh ──────────────────────────────────────────────────────────────────────────
+
+    def refresh(
+        self,
+        job: str | os.PathLike[str] | Job,
+        *,
+        as_of: str | None = None,
+        reporter: Reporter | None = None,
+        **settings: object,
+    ) -> RefreshResult:
+        """Runs a job: brings its table, index and heads up to date, then publishes all of it or nothing.
+
+        Args:
+            job: A job's TOML file, or a ``Job``.
+            as_of: The time to take for now, ISO 8601; later items are left for later runs.
+            reporter: Told of progress.
+            **settings: Over what the file says: ``limit``, ``device``, ``workers``.
+
+        Raises:
+            SettingsError: The file, or a setting, is not as it must be; all problems are listed.
+            GateError: A gate refused; nothing is published, and ``context["result"]`` is the result.
+            ConflictError: Another run holds the job or the table, or was faster.
+            InterruptedRunError: A signal stopped it; run it again to go on.
+        """
+        from featstore.refresh import refresh
+
+        return refresh(self.layout, self._job(job, settings), as_of=as_of, reporter=reporter)
+
+    def plan_refresh(self, job: str | os.PathLike[str] | Job, **settings: object) -> RefreshPlan:
+        """What ``refresh`` would do, by reading only; times and bytes are estimates."""
+        from featstore.refresh import plan
+
+        return plan(self.layout, self._job(job, settings))
+
+    @staticmethod
+    def _job(job: str | os.PathLike[str] | Job, settings: dict[str, object]) -> Job:
+        from featstore.jobs import Job
+        from featstore.jobs.loading import load
+
+        if not isinstance(job, Job):
+            return load(job, settings)
+        if settings:
+            raise SettingsError(f"{', '.join(settings)}: a Job has its settings already; give its file instead.")
+        return job
+
+    def publish(self, what: str, *, reason: str | None = None) -> PublishResult:
+        """Lets a table's name mean what a run made, or another version; lifts a hold.
+
+        Args:
+            what: A run's id, or ``NAME[@MODEL]:VERSION``.
+            reason: Why; needed where a gate had refused.
+
+        Raises:
+            NotFoundError: There is no such run or version, or ``gc`` has removed what it needs.
+            UsageError: No reason was given, or the run made nothing.
+            ConflictError: The table has moved since the run.
+        """
+        from featstore.refresh import publish
+
+        return publish(self.layout, what, reason=reason)
+
+    def rollback(self, name: str, *, hold: bool = False, reason: str | None = None) -> PublishResult:
+        """Goes back to what was published before: table version, index and heads together, in one step.
+
+        Args:
+            name: The table.
+            hold: From now on nothing is published but by ``publish``.
+            reason: Why; kept.
+
+        Raises:
+            NotFoundError: Nothing was published, nothing before, or ``gc`` has removed what it needs.
+        """
+        from featstore.refresh import rollback
+
+        return rollback(self.layout, name, hold=hold, reason=reason)
+
+    def published(self, name: str) -> Published | None:
+        """What a table's name means, and what it meant before; None where nothing was ever published."""
+        from featstore import published
+
+        return published.find(self.layout, name)
+
     # ── change the model ────────────────────────────────────────────────────────────────────
 
     def bridge(
@@ -463,7 +551,8 @@ class Store:
         where = addresses.parse(address)
         try:
             name, space_id = addresses.resolve(self.layout, where)
-            return Table(self.layout, FeatureTable.open(self.layout, name, space_id, where.version))
+            version = addresses.meant(self.layout, where, space_id)
+            return Table(self.layout, FeatureTable.open(self.layout, name, space_id, version))
         except NotFoundError:
             staged = self._without_version(where) if missing_ok and where.version is None else None
             if staged is None:

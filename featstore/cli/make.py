@@ -115,7 +115,13 @@ def extract(
     ] = None,
     allow_removals: Annotated[
         _Switch,
-        typer.Option("--allow-removals", help="Let more than 20 % of the items leave.", rich_help_panel=_MAY),
+        typer.Option("--allow-removals", help="Let any number of items leave.", rich_help_panel=_MAY),
+    ] = None,
+    max_removed_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse to let more of the table leave (and more than 10). Default: 0.2.", rich_help_panel=_MAY
+        ),
     ] = None,
     retry_rejects: Annotated[
         _Switch, typer.Option("--retry-rejects", help="Try items again that were refused.", rich_help_panel=_MAY)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from featstore.extract.run import extract
+    from featstore.extract.run import Ready, extract, staging
 
-__all__ = ["extract"]
+__all__ = ["Ready", "extract", "staging"]
 
 
 def __getattr__(name: str) -> object:
     # Those who only look at previews or chunks need not import all that a run needs.
-    if name == "extract":
-        from featstore.extract.run import extract
+    if name in __all__:
+        from featstore.extract import run
 
-        return extract
+        return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

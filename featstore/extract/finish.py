@@ -1,8 +1,9 @@
-"""The end of a run: carried vectors, rewritten files, rejects, and the one commit."""
+"""The end of a run: carried vectors and rewritten files, all that the one commit names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from featstore.sources import Source
 from featstore.storage import frames
 from featstore.tables import FeatureTable, PartFile
 
-__all__ = ["carried_rejects", "commit", "staged_rows"]
+__all__ = ["Pending", "assemble", "carried_rejects", "staged_rows"]
 
 # Rows whose vectors are gathered at once: 16,384 × 2,048 float32 are 128 MiB.
 _CARRY_ROWS = 16_384
@@ -62,7 +63,19 @@ def carried_rejects(plan: Plan, receipts: Sequence[ShardReceipt]) -> list[Reject
     return found
 
 
-def commit(
+@dataclass(frozen=True)
+class Pending:
+    """All that a run would commit: the data files it has written, and those that they replace."""
+
+    add: tuple[PartFile, ...]
+    remove: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything; where every item was refused there is not."""
+        return bool(self.add or self.remove)
+
+
+def assemble(
     layout: Layout,
     table: FeatureTable,
     plan: Plan,
@@ -71,8 +84,8 @@ def commit(
     source: Source,
     settings: ExtractSettings,
     clock: Clock,
-) -> tuple[int | None, int]:
-    """Writes what is left to write and commits all of the run at once.
+) -> Pending:
+    """Writes what is left to write, so that all of the run can be committed at once.
 
     Args:
         layout: The store.
@@ -84,11 +97,7 @@ def commit(
         settings: The run's.
         clock: Charged with the time of writing.
 
-    Returns:
-        The new version (the old one if every item was refused) and the bytes of this run's data files.
-
     Raises:
-        ConflictError: The table has moved since the plan was made.
         IntegrityError: A stored vector that was to be carried is damaged.
         StorageError: The disk refused.
     """
@@ -107,11 +116,7 @@ def commit(
             if part is not None:
                 parts.append(part)
                 number += 1
-        if not parts and not drop:  # every item was refused: there is nothing that a version could hold
-            return table.version, 0
-        details = {"operation": "extract", "source": source.uri}
-        version = table.commit(run_id=run_id, add=parts, remove=list(drop), details=details)
-    return version, sum(part.bytes for part in parts)
+    return Pending(tuple(parts), tuple(drop))
 
 
 def _but_unread(table: FeatureTable, plan: Plan, receipts: Sequence[ShardReceipt]) -> dict[str, NDArray[np.int64]]:

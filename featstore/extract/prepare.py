@@ -28,8 +28,7 @@ __all__ = ["Preparation", "implausible", "new_run_id"]
 _SHARD_ITEMS = {"image": 4096, "text": 16_384}
 _SHARD_BYTES = 1 << 30
 
-# More than this share of the table, and more than this many items, leave only when asked to.
-_REMOVAL_SHARE = 0.2
+# Too large a share of the table leaves only when asked to; but so few items may be any share.
 _REMOVAL_ITEMS = 10
 
 
@@ -213,9 +212,10 @@ def implausible(preparation: Preparation, scan: Scan, plan: Plan, table: Feature
         removed = len(missing)
         there = frames.strings(table.rows(["item_id"]), "item_id") if there is None else there
         stored = len({chunk_rows.parent_of(item) for item in there})
-    if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= _REMOVAL_SHARE * stored):
+    allowed = preparation.settings.max_removed_share
+    if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= allowed * stored):
         return None
-    why = "its source is empty" if not scan.items.num_rows else f"more than {_REMOVAL_SHARE:.0%}"
+    why = "its source is empty" if not scan.items.num_rows else f"more than {allowed:.0%}"
     named = ", ".join(missing[:3]) + (", …" if removed > 3 else "")
     return f"{removed:,} of {stored:,} {what} would leave '{preparation.name}': {why}. Missing now: {named}"
 

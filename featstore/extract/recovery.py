@@ -20,6 +20,9 @@ from featstore.records import Manifest, OpenRun, ShardReceipt
 from featstore.storage import documents
 from featstore.tables import FeatureTable
 
+# A run that a gate refused is whole, and still not committed.
+_UNFINISHED = ("running", "failed", "interrupted", "refused")
+
 __all__ = ["close", "find_open", "finished_shards", "staged", "unfinished"]
 
 
@@ -47,7 +50,7 @@ def unfinished(layout: Layout, table: FeatureTable) -> list[Manifest]:
     found = []
     for run_id in layout.storage.folders(f"{layout.table(table.name, table.space_id)}/_runs"):
         manifest = documents.find(layout.storage, layout.manifest(run_id), Manifest)
-        if manifest is not None and manifest.status in ("running", "failed", "interrupted"):
+        if manifest is not None and manifest.status in _UNFINISHED:
             found.append(manifest)
     return found
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,8 @@ from featstore.errors import (
     SettingsError,
     TooManyRejectsError,
 )
-from featstore.extract import chunks, members, opening, recovery, refusals, summary
-from featstore.extract.finish import carried_rejects, commit
+from featstore.extract import chunks, late, members, opening, recovery, refusals, summary
+from featstore.extract.finish import Pending, assemble, carried_rejects
 from featstore.extract.plan import Plan, Staged
 from featstore.extract.planned import Planned
 from featstore.extract.prepare import Preparation, implausible, new_run_id
@@ -32,6 +33,7 @@ from featstore.models import ModelOptions, ModelRequest
 from featstore.records import (
     ExtractResult,
     Manifest,
+    Modality,
     OpenRun,
     SettingValue,
     ShardReceipt,
@@ -42,7 +44,7 @@ from featstore.sources import Scan, Source, open_source
 from featstore.storage import documents, locks
 from featstore.tables import FeatureTable
 
-__all__ = ["extract"]
+__all__ = ["Ready", "extract", "staging"]
 
 # Too many rejects are an error only above this number, so that 1 of 20 is none.
 _REJECT_ITEMS = 10
@@ -76,8 +78,74 @@ def extract(
         InterruptedRunError: A signal stopped the run; its ``context["result"]`` says how far it got.
         ConflictError: Another run holds the table or was faster.
     """
+    if dry_run:
+        return _rehearsed(layout, settings, origins, reporter or Reporter())
+    with staging(layout, settings, origins, reporter=reporter) as ready:
+        result = ready.commit()
+    return _judge(settings, result)
+
+
+@contextmanager
+def staging(
+    layout: Layout,
+    settings: ExtractSettings,
+    origins: dict[str, SettingValue],
+    *,
+    reporter: Reporter | None = None,
+) -> Iterator[Ready]:
+    """Does all of an extract but its commit, and holds the table for the length of the block.
+
+    Nothing is visible until ``Ready.commit`` is called. Left without it, what was embedded is kept, and the next run
+    with the same plan goes on from there.
+
+    Args:
+        layout: The store.
+        settings: What to do.
+        origins: Where each setting came from, for the manifest.
+        reporter: Told of progress.
+
+    Yields:
+        What would be committed.
+
+    Raises:
+        FeatstoreError: As for ``extract``, but for too many rejects, which are the caller's to judge.
+    """
     reporter = reporter or Reporter()
     started = time.monotonic()
+    name, settings, origins, request, modality, source = _opened(layout, settings, origins)
+    models.check_options(modality, settings.model, request.options)
+    if (
+        source.kind != "list"
+        and models.find(layout, request) is None
+        and not layout.storage.exists(layout.source(name))
+    ):
+        _check_first(name, source, source.scan(limit=1))  # before a model is fetched and exported for nothing
+    founding.found(layout)
+    with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
+        # Under the lock: another run may have made the table, or put a source beside, since this one began.
+        record = opening.check_source(layout, name, source, modality, settings)
+        card = models.ensure(layout, request, progress=reporter.message)
+        source = chunks.wrap(source, layout, card, settings)
+        found = Preparation(layout, settings, reporter, name, source, record, card)
+        yield _Run(found, origins, started).stage()
+
+
+def _rehearsed(
+    layout: Layout, settings: ExtractSettings, origins: dict[str, SettingValue], reporter: Reporter
+) -> ExtractResult:
+    started = time.monotonic()
+    name, settings, origins, request, modality, source = _opened(layout, settings, origins)
+    record = opening.check_source(layout, name, source, modality, settings)
+    known = models.find(layout, request)
+    source = source if known is None else chunks.wrap(source, layout, known, settings)
+    found = Preparation(layout, settings, reporter, name, source, record, known)
+    return _Run(found, origins, started).rehearse()
+
+
+def _opened(
+    layout: Layout, settings: ExtractSettings, origins: dict[str, SettingValue]
+) -> tuple[str, ExtractSettings, dict[str, SettingValue], ModelRequest, Modality, Source]:
+    """The source and what is meant to become of it, before anything is written."""
     name = opening.table_name(settings)
     settings, origins = opening.remembered(layout, name, settings, origins)
     request = ModelRequest(
@@ -97,27 +165,7 @@ def extract(
                 hint="Bring the source back. To give it up, make another table with --name.",
             ) from error
         raise
-    if dry_run:
-        record = opening.check_source(layout, name, source, modality, settings)
-        known = models.find(layout, request)
-        source = source if known is None else chunks.wrap(source, layout, known, settings)
-        found = Preparation(layout, settings, reporter, name, source, record, known)
-        return _Run(found, origins, started).rehearse()
-    models.check_options(modality, settings.model, request.options)
-    if (
-        source.kind != "list"
-        and models.find(layout, request) is None
-        and not layout.storage.exists(layout.source(name))
-    ):
-        _check_first(name, source, source.scan(limit=1))  # before a model is fetched and exported for nothing
-    founding.found(layout)
-    with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
-        # Under the lock: another run may have made the table, or put a source beside, since this one began.
-        record = opening.check_source(layout, name, source, modality, settings)
-        card = models.ensure(layout, request, progress=reporter.message)
-        source = chunks.wrap(source, layout, card, settings)
-        found = Preparation(layout, settings, reporter, name, source, record, card)
-        return _Run(found, origins, started).go()
+    return name, settings, origins, request, modality, source
 
 
 def _check_first(name: str, source: Source, scan: Scan) -> None:
@@ -128,6 +176,72 @@ def _check_first(name: str, source: Source, scan: Scan) -> None:
             f"the table '{name}' was not made.",
             hint="Check the path; is the disk or share mounted? A model of texts takes other files than one of images.",
         )
+
+
+@dataclass(frozen=True)
+class _Done:
+    """All that a run has done, but for its commit; ``manifest`` is None where there was nothing to do."""
+
+    scan: Scan
+    plan: Plan
+    table: FeatureTable
+    manifest: Manifest | None
+    receipts: list[ShardReceipt]
+    pending: Pending
+    resumed: int
+    unfinished: list[Manifest]
+    clock: Clock
+
+
+class Ready:
+    """An extract that has done everything but commit."""
+
+    def __init__(self, run: _Run, done: _Done) -> None:
+        self._run, self._done = run, done
+        self._candidate: FeatureTable | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The run; None where there was nothing to do."""
+        return None if self._done.manifest is None else self._done.manifest.run_id
+
+    @property
+    def table(self) -> FeatureTable:
+        """The table as it is."""
+        return self._done.table
+
+    @property
+    def pending(self) -> Pending:
+        """What ``commit`` would add and remove."""
+        return self._done.pending
+
+    @property
+    def candidate(self) -> FeatureTable:
+        """The table as it would be; the table itself where there is nothing to commit."""
+        if self._candidate is None:
+            done = self._done
+            self._candidate = (
+                done.table.with_staged(done.pending.add, done.pending.remove) if done.pending else done.table
+            )
+        return self._candidate
+
+    @property
+    def result(self) -> ExtractResult:
+        """What the run did so far."""
+        return self._run.result_of(self._done, "staged" if self._done.manifest is not None else "nothing new")
+
+    def commit(self) -> ExtractResult:
+        """Makes it visible, all at once.
+
+        Raises:
+            ConflictError: The table has moved since the plan was made.
+            StorageError: The disk refused.
+        """
+        return self._run.commit(self._done)
+
+    def refuse(self, why: str) -> None:
+        """Leaves the table as it is and keeps what would have been committed; ``publish`` can do it later."""
+        self._run.refuse(self._done, why)
 
 
 @dataclass
@@ -154,8 +268,8 @@ class _Run:
         warnings = self.preparation.warnings
         return summary.rehearsal(self.layout, self.name, self.card, scan, plan, warnings)
 
-    def go(self) -> ExtractResult:
-        """Does it all; the lock is held."""
+    def stage(self) -> Ready:
+        """Does all but the commit; the lock is held."""
         storage, layout = self.layout.storage, self.layout
         assert self.card is not None
         table = self.preparation.table()
@@ -180,10 +294,9 @@ class _Run:
             run_id = opened.run_id
         if plan.empty:
             refusals.record(self.layout, table, run_id, scan.rejects, [])
-            self._remember(scan)
-            recovery.close(self.layout, table, unfinished, but=run_id)
-            done = self._result(None, scan, plan, [], "nothing new", table.version, resumed=0, seconds_written=Clock())
-            return self._judge(done)
+            done = _Done(scan, plan, table, None, [], Pending((), ()), 0, unfinished, Clock())
+            self._finish(done, None)
+            return Ready(self, done)
 
         if opened is not None and resumed:
             manifest = documents.read(storage, layout.manifest(run_id), Manifest)
@@ -203,27 +316,63 @@ class _Run:
             self.reporter.stage("committing")
             rejects = [*scan.rejects, *carried_rejects(plan, receipts)]
             refusals.record(self.layout, table, run_id, rejects, receipts)
-            version, written = commit(self.layout, table, plan, receipts, manifest, self.source, self.settings, clock)
+            pending = assemble(self.layout, table, plan, receipts, manifest, self.source, self.settings, clock)
         except BaseException as error:
             self._end_badly(manifest, error, scan, plan, receipts, table, resumed_shards)
             raise
-        result = self._result(
-            run_id,
-            scan,
-            plan,
-            receipts,
-            "nothing new" if version == table.version else "committed",
-            version,
-            resumed=resumed_shards,
-            seconds_written=clock,
-            written=written,
+        return Ready(self, _Done(scan, plan, table, manifest, receipts, pending, resumed_shards, unfinished, clock))
+
+    def commit(self, done: _Done) -> ExtractResult:
+        """The one commit, and what is remembered after it."""
+        manifest = done.manifest
+        if manifest is None:
+            return self.result_of(done, "nothing new")
+        try:
+            version = done.table.version
+            if done.pending:
+                version = done.table.commit(
+                    run_id=manifest.run_id,
+                    add=done.pending.add,
+                    remove=done.pending.remove,
+                    details={"operation": "extract", "source": self.source.uri},
+                )
+        except BaseException as error:
+            self._end_badly(manifest, error, done.scan, done.plan, done.receipts, done.table, done.resumed)
+            raise
+        result = self.result_of(done, "nothing new" if version == done.table.version else "committed", version)
+        self._finish(done, replace(manifest, status="committed", finished_ts=_now(), result=result))
+        return result
+
+    def _finish(self, done: _Done, manifest: Manifest | None) -> None:
+        self._remember(done.scan)
+        if manifest is not None:
+            documents.write(self.layout.storage, self.layout.manifest(manifest.run_id), manifest)
+        recovery.close(self.layout, done.table, done.unfinished, but=manifest.run_id if manifest else "")
+
+    def refuse(self, done: _Done, why: str) -> None:
+        """Keeps what would have been committed, for whoever publishes it all the same."""
+        manifest = done.manifest
+        if manifest is None:
+            return
+        mine = done.scan.items["item_id"] if self.record.added else None
+        late.keep(self.layout, manifest, done.table, done.pending, mine)
+        result = self.result_of(done, "refused")
+        refused = replace(manifest, status="refused", finished_ts=_now(), result=result, error=why)
+        documents.write(self.layout.storage, self.layout.manifest(manifest.run_id), refused)
+
+    def result_of(self, done: _Done, status: str, version: int | None = None) -> ExtractResult:
+        """What to say of the run."""
+        return self._result(
+            None if done.manifest is None else done.manifest.run_id,
+            done.scan,
+            done.plan,
+            done.receipts,
+            status,
+            done.table.version if version is None else version,
+            resumed=done.resumed,
+            seconds_written=done.clock,
+            written=sum(part.bytes for part in done.pending.add),
         )
-        self._remember(scan)
-        documents.write(
-            storage, layout.manifest(run_id), replace(manifest, status="committed", finished_ts=_now(), result=result)
-        )
-        recovery.close(self.layout, table, unfinished, but=run_id)
-        return self._judge(result)
 
     def _guard(self, scan: Scan, plan: Plan, table: FeatureTable | None) -> None:
         """Refuses a run that would make nothing, or empty the table because its source is not what it was."""
@@ -336,19 +485,6 @@ class _Run:
         except FeatstoreError as second:
             error.add_note(f"(the manifest could not be updated: {second.message})")
 
-    def _judge(self, result: ExtractResult) -> ExtractResult:
-        if result.rejected > _REJECT_ITEMS and result.rejected > self.settings.max_reject_share * result.seen:
-            codes = ", ".join(f"{code} {n}" for code, n in sorted(result.reject_codes.items(), key=lambda c: -c[1])[:3])
-            raise TooManyRejectsError(
-                f"{result.rejected:,} of {result.seen:,} items were rejected "
-                f"({result.rejected / result.seen:.1%}; allowed {self.settings.max_reject_share:.1%}): {codes}. "
-                "The others are stored.",
-                hint=f"Look at them: featstore show {self.name}@{result.space_id} --rejects. "
-                "Allow them: --max-reject-share.",
-                context={"result": result},
-            )
-        return result
-
     def _result(
         self,
         run_id: str | None,
@@ -382,6 +518,20 @@ class _Run:
             device=self.device,
             warnings=self.preparation.warnings,
         )
+
+
+def _judge(settings: ExtractSettings, result: ExtractResult) -> ExtractResult:
+    if result.rejected > _REJECT_ITEMS and result.rejected > settings.max_reject_share * result.seen:
+        codes = ", ".join(f"{code} {n}" for code, n in sorted(result.reject_codes.items(), key=lambda c: -c[1])[:3])
+        raise TooManyRejectsError(
+            f"{result.rejected:,} of {result.seen:,} items were rejected "
+            f"({result.rejected / result.seen:.1%}; allowed {settings.max_reject_share:.1%}): {codes}. "
+            "The others are stored.",
+            hint=f"Look at them: featstore show {result.table}@{result.space_id} --rejects. "
+            "Allow them: --max-reject-share.",
+            context={"result": result},
+        )
+    return result
 
 
 def _options(settings: ExtractSettings) -> ModelOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from featstore import published
 from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, SpaceMismatchError, UsageError
 from featstore.heads import keeping
 from featstore.heads.head import Head
@@ -26,7 +27,7 @@ _ADDRESS = re.compile(r"(?P<name>[^@:/]+)(:(?P<version>\d{1,9}))?")
 
 
 def open_head(layout: Layout, address: str) -> tuple[HeadCard, Head]:
-    """Opens a head by its address; without a version the newest.
+    """Opens a head by its address; without a version the published one, else the newest.
 
     Args:
         layout: The store.
@@ -44,7 +45,7 @@ def open_head(layout: Layout, address: str) -> tuple[HeadCard, Head]:
 
 
 def find_card(layout: Layout, address: str) -> HeadCard:
-    """The card of a head by its address; without a version the newest.
+    """The card of a head by its address; without a version the published one, else the newest.
 
     Raises:
         UsageError: It is no address of the form ``HEAD[:VERSION]``.
@@ -62,7 +63,7 @@ def find_card(layout: Layout, address: str) -> HeadCard:
             f"there is no head '{name}' in {layout.storage.root} (heads: {known}).",
             hint="Train one with: featstore train-head TABLE --label COLUMN",
         )
-    version = int(match["version"]) if match["version"] else there[0]
+    version = int(match["version"]) if match["version"] else published.head_version(layout, name) or there[0]
     if version not in there:
         raise NotFoundError(
             f"head '{name}' has no version {version}; it has {', '.join(map(str, sorted(there)))}.",

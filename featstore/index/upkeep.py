@@ -13,7 +13,7 @@ from featstore.storage import locks
 if TYPE_CHECKING:
     from featstore.layout import Layout
 
-__all__ = ["clean", "pinned", "summary", "verify"]
+__all__ = ["clean", "made_from", "pinned", "summary", "verify"]
 
 _AGAIN = "search compares with every vector until featstore index has made it again"
 
@@ -35,6 +35,12 @@ def summary(layout: Layout, name: str, space_id: str) -> IndexSummary | None:
                 bytes=card.index.bytes + card.ids.bytes,
             )
     return None
+
+
+def made_from(layout: Layout, name: str, space_id: str) -> list[int]:
+    """The versions of a table that have an index of their own, the newest first."""
+    there = files.versions(layout, name, space_id)
+    return [v for v in there if layout.storage.exists(layout.index(name, space_id, v, files.CARD))]
 
 
 def verify(layout: Layout, name: str, space_id: str) -> list[Finding]:

@@ -40,7 +40,7 @@ def open_table(layout: Layout, card: HeadCard, address: str) -> FeatureTable:
     except UsageError as error:  # several spaces, none of them the head's
         spaces = ", ".join(layout.storage.folders(f"features/{where.name}"))
         raise _mismatch(layout, card, f"the table '{where.name}' has vectors of {spaces}") from error
-    features = FeatureTable.open(layout, name, space_id, where.version)
+    features = FeatureTable.open(layout, name, space_id, addresses.meant(layout, where, space_id))
     if space_id != card.space_id or features.dim != card.dim:
         held = f"{space_id}{_model(layout, space_id)}, {features.dim} values"
         raise _mismatch(layout, card, f"the table '{name}' holds vectors of {held}")

@@ -414,7 +414,7 @@ class Manifest:
 
     format_version: int = FORMAT_VERSION
     run_id: str
-    status: Literal["running", "committed", "failed", "interrupted", "superseded"]
+    status: Literal["running", "committed", "failed", "interrupted", "refused", "superseded"]
     name: str
     space_id: str
     source: str

@@ -39,7 +39,7 @@ class Reader:
     files: tuple[LiveFile, ...]
     schema: pa.Schema
     dim: int
-    _footers: dict[str, str] | None = None
+    footers: dict[str, str] | None = None
     verified: Verified = field(default_factory=Verified)
 
     def rows(self, names: Sequence[str] | None = None) -> pa.Table:
@@ -215,10 +215,10 @@ class Reader:
 
     def opening(self, live: LiveFile) -> AbstractContextManager[DataFile]:
         """Opens a live file, compared with all that the log says of it."""
-        if self._footers is None:
-            self._footers = self.log.footers(self.files)
+        if self.footers is None:
+            self.footers = self.log.footers(self.files)
         where = self.layout.storage.local(self._path(live.path))
-        return opening(where, size=live.size, rows=live.rows, digest=self._footers.get(live.path))
+        return opening(where, size=live.size, rows=live.rows, digest=self.footers.get(live.path))
 
     def path(self, live: LiveFile) -> str:
         """The file's path in the store."""

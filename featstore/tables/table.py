@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -428,6 +429,40 @@ class FeatureTable:
         details = {"rows_added": "0", "rows_removed": "0", **{name: str(kind) for name, kind in types.items()}}
         info = {"operation": "retype", "run_id": run_id, "space_id": self.space_id, "details": details}
         return self._log.replace(self._snapshot, schema=schema, add=additions, info=info)
+
+    def with_staged(self, add: Sequence[PartFile], remove: Sequence[str] = ()) -> FeatureTable:
+        """The version that ``commit`` would make of the same files, to be looked at before.
+
+        Its ``version`` is the number that the commit will get if nobody else commits first.
+
+        Args:
+            add: The files to add.
+            remove: The live files to remove.
+
+        Raises:
+            As for ``commit``.
+        """
+        staged.check_removals(self._files(), remove, where=f"version {self.version} of '{self.name}'")
+        checked = [staged.check(self.path, part, self.dim) for part in add]
+        schema = evolution.merge([found for _, found in checked])
+        if self._snapshot is None:
+            base = Snapshot(version=-1, files=(), schema=schema, name=self.space_id, description=None)
+        else:
+            base = self._snapshot
+            new = evolution.added(schema, base.schema, where=f"the table '{self.name}'")
+            # The columns come in a commit of their own.
+            widened = base.schema if not new else pa.schema([*base.schema, *new])
+            base = replace(base, version=base.version + bool(new), schema=widened)
+        gone = set(remove)
+        live = [*(file for file in base.files if file.path not in gone), *(addition.file for addition, _ in checked)]
+        files = tuple(sorted(live, key=lambda file: file.path))
+        candidate = FeatureTable(
+            self._layout, self.name, self.space_id, self.dim, replace(base, version=base.version + 1, files=files)
+        )
+        footers = {} if self._snapshot is None else self._log.footers(self._files())
+        footers |= {addition.file.path: addition.footer for addition, _ in checked}
+        candidate._reader().footers = footers
+        return candidate
 
     def committed(self, run_id: str) -> int | None:
         """The version that a run has committed, if it has; looks at the log as it is now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -16,11 +16,11 @@ from featstore.heads import keeping, opening
 from featstore.heads.head import Head
 from featstore.layout import Layout
 from featstore.records import Artefact, HeadCard
-from featstore.storage import documents, frames, hashing, locks
+from featstore.storage import documents, durable, frames, hashing, locks
 from featstore.training.dividing import Division
 from featstore.training.measuring import Measured
 
-__all__ = ["Place", "named", "next_version", "place", "predictions", "versions_of", "write_card", "write_head"]
+__all__ = ["Place", "adopt", "named", "next_version", "place", "predictions", "versions_of", "write_card", "write_head"]
 
 _LIBRARIES = ("featstore", "numpy", "scipy", "scikit-learn", "torch")
 
@@ -30,20 +30,23 @@ _MOST = 50_000_000
 
 @dataclass(frozen=True)
 class Place:
-    """Where a head's new version is written."""
+    """Where a head's new version is written; in a ``folder`` of a run it is not among the head's versions yet."""
 
     layout: Layout
     name: str
     version: int
+    folder: str | None = None
 
     def path(self, file: str) -> str:
         """A file of it, relative to the store."""
-        return self.layout.head(self.name, self.version, file)
+        if self.folder is None:
+            return self.layout.head(self.name, self.version, file)
+        return f"{self.folder}/{file}" if file else self.folder
 
 
 @contextmanager
-def place(layout: Layout, name: str) -> Iterator[Place]:
-    """Holds a head's name for the length of the block and gives it a new version's folder.
+def place(layout: Layout, name: str, folder: str | None = None) -> Iterator[Place]:
+    """Holds a head's name for the length of the block and gives it a new version's folder, or the one that is named.
 
     What is not whole at the end, because of an error or a signal, is removed; what a killed training has left is
     replaced.
@@ -52,7 +55,7 @@ def place(layout: Layout, name: str) -> Iterator[Place]:
         LockedError: Another process is training it.
     """
     with locks.hold(layout.storage, layout.head_lock(name), purpose=f"training head '{name}'"):
-        found = Place(layout, name, next_version(layout, name))
+        found = Place(layout, name, next_version(layout, name), folder)
         layout.storage.delete_folder(found.path(""))
         try:
             yield found
@@ -131,6 +134,24 @@ def write_head(where: Place, head: Head) -> Artefact:
 def write_card(where: Place, card: HeadCard) -> None:
     """Writes the card: from now on the version is there."""
     documents.write(where.layout.storage, where.path(opening.CARD), card, create=True)
+
+
+def adopt(layout: Layout, folder: str) -> HeadCard:
+    """Makes a head that lies in a run's folder the next version of its name; the folder stays.
+
+    Raises:
+        IntegrityError: Its card is damaged.
+        LockedError: Another process is training the head.
+    """
+    card = documents.read(layout.storage, f"{folder}/{opening.CARD}", HeadCard)
+    with place(layout, card.head) as where:
+        for artefact in (card.head_file, card.predictions):
+            target = layout.storage.local(where.path(artefact.file))
+            durable.make_folder(target.parent)
+            durable.link(layout.storage.local(f"{folder}/{artefact.file}"), target)
+        card = replace(card, version=where.version)
+        write_card(where, card)
+    return card
 
 
 def versions_of() -> dict[str, str]:

@@ -45,6 +45,7 @@ class Training:
         settings: What was asked.
         torch: What the torch kinds are told.
         reporter: Told of progress.
+        folder: A run's folder to keep it in, unpublished; by default it becomes the head's next version.
     """
 
     layout: Layout
@@ -56,6 +57,7 @@ class Training:
     settings: HeadSettings
     torch: TorchSettings | None
     reporter: Reporter
+    folder: str | None = None
 
     def run(self, vectors: tuple[NDArray[np.float32], NDArray[np.float32]], started: float) -> HeadCard:
         """Trains and keeps the head.
@@ -74,7 +76,7 @@ class Training:
             for matrix, side in zip(vectors, (split.train, split.test), strict=True)
         )
         folds = split.fold[split.train]
-        with keeping.place(self.layout, self.name) as where:
+        with keeping.place(self.layout, self.name, self.folder) as where:
             before = newest_card(self.layout, self.name)
             fitted = fit(
                 train.vectors,

@@ -33,6 +33,7 @@ def train_head(
     reporter: Reporter | None = None,
     *,
     torch: TorchSettings | None = None,
+    folder: str | None = None,
 ) -> HeadCard | HeadComparison:
     """Trains a head on a table's vectors; on several tables one each, with the same items on the same sides.
 
@@ -42,6 +43,7 @@ def train_head(
         settings: What was asked.
         reporter: Told of progress.
         torch: What the torch kinds are told.
+        folder: A run's folder for the head, which then is none of its name's versions until it is adopted.
 
     Returns:
         The head's card; for several tables all of them, each compared with the first.
@@ -74,6 +76,7 @@ def train_head(
             settings=settings,
             torch=torch,
             reporter=reporter,
+            folder=folder,
         )
         cards.append(one.run(sides, started))
         started = time.monotonic()
@@ -90,8 +93,8 @@ def train_head(
     if settings.mlflow is not None:
         reporter.stage("logging to MLflow")
         for card in cards:
-            folder = layout.storage.local(layout.head(card.head, card.version))
-            tracking.log(card, folder, settings.mlflow, report=report)
+            where = folder or layout.head(card.head, card.version)
+            tracking.log(card, layout.storage.local(where), settings.mlflow, report=report)
     if len(cards) == 1:
         return cards[0]
     return HeadComparison(

@@ -1,0 +1,69 @@
+"""A job as the rest of the house knows it: resolved settings of each step, and what must hold before it publishes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from featstore.records import SettingValue
+from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, TorchSettings
+
+__all__ = ["Gates", "HeadJob", "Job"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadJob:
+    """One head that a job keeps: how it is trained, and when it is trained again."""
+
+    name: str
+    settings: HeadSettings
+    torch: TorchSettings
+    refit: Literal["never", "always", "on-drift"] = "on-drift"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """What must hold before a job publishes; None is not looked at.
+
+    ``min_recall`` is of the index at its k, ``max_drift_auc`` the classifier's area between what was published and
+    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name.
+    """
+
+    max_reject_share: float = 0.01
+    max_removed_share: float = 0.2
+    min_recall: float | None = None
+    max_drift_auc: float | None = None
+    min_accuracy: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job, resolved: flags over environment over its file over defaults.
+
+    Attributes:
+        name: Of the job.
+        table: The table that it keeps; its name is what is published.
+        space: The model's part of the table's address, where the job extracts nothing.
+        extract: How its source is brought in; None where the job only trains on a table that is there.
+        index: What index it keeps; None for none.
+        heads: The heads it keeps.
+        gates: What must hold.
+        keep: How many earlier states stay to go back to.
+        textfile: A file for Prometheus, None for none.
+        file: The TOML file, None where the job was made in Python.
+        digest: SHA-256 of what the job says, wherever each setting came from.
+        origins: Where each setting came from.
+    """
+
+    name: str
+    table: str
+    space: str | None = None
+    extract: ExtractSettings | None = None
+    index: IndexSettings | None = None
+    heads: tuple[HeadJob, ...] = ()
+    gates: Gates = Gates()
+    keep: int = 5
+    textfile: str | None = None
+    file: str | None = None
+    digest: str = ""
+    origins: dict[str, SettingValue] = field(default_factory=dict)

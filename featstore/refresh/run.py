@@ -1,0 +1,316 @@
+"""One refresh: extract, drift, heads, index, gates, and then all of it is published or nothing is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from featstore import addresses, published
+from featstore.errors import FeatstoreError, GateError, InterruptedRunError
+from featstore.extract import staging
+from featstore.extract.prepare import new_run_id
+from featstore.extract.progress import Reporter
+from featstore.index import build
+from featstore.models import load_card
+from featstore.records import PublishedState, RefreshResult
+from featstore.refresh import drifting, gates, heads, metrics, state
+from featstore.refresh.made import made_by
+from featstore.search.tuning import captions
+from featstore.storage import documents, locks
+from featstore.tables import FeatureTable
+from featstore.training.keeping import adopt
+
+if TYPE_CHECKING:
+    from featstore.extract import Ready
+    from featstore.jobs import Job
+    from featstore.layout import Layout
+    from featstore.records import (
+        DriftReport,
+        ExtractResult,
+        GateOutcome,
+        HeadOutcome,
+        IndexCard,
+        Published,
+    )
+
+__all__ = ["refresh"]
+
+_Status = Literal["published", "nothing new", "refused", "held", "interrupted", "failed"]
+
+
+def refresh(
+    layout: Layout,
+    job: Job,
+    *,
+    as_of: str | None = None,
+    reporter: Reporter | None = None,
+) -> RefreshResult:
+    """Runs a job: brings its table, index and heads up to date beside what is published, then publishes all of it.
+
+    Readers of the table, the index and the heads see what was there before until the one commit and the one swap at
+    the end. Run again after a crash, it goes on: what was embedded is kept, and what was committed but not yet
+    published is judged and published.
+
+    Args:
+        layout: The store.
+        job: What to do.
+        as_of: The time to take for now, ISO 8601; later items are left for later runs.
+        reporter: Told of progress.
+
+    Returns:
+        What was done.
+
+    Raises:
+        GateError: A gate refused, or the source is not what it was; nothing is published. The candidate is kept,
+            and ``context["result"]`` is the result.
+        ConflictError: Another run holds the job or the table, or committed first.
+        InterruptedRunError: A signal stopped it; run it again to go on.
+        FeatstoreError: What extract, index and train_head raise; nothing is published.
+    """
+    reporter = reporter or Reporter()
+    with locks.hold(layout.storage, layout.job_lock(job.name), purpose=f"job '{job.name}'", warn=reporter.warning):
+        return _Refresh(layout, job, as_of, reporter).go()
+
+
+@dataclass
+class _Refresh:
+    layout: Layout
+    job: Job
+    as_of: str | None
+    reporter: Reporter
+    started_ts: str = field(default_factory=lambda: _now())
+    started: float = field(default_factory=time.monotonic)
+    run_id: str = field(default_factory=new_run_id)
+    spent: dict[str, float] = field(default_factory=dict)
+    before: Published | None = None
+    table: FeatureTable | None = None
+    candidate: FeatureTable | None = None
+    extracted: ExtractResult | None = None
+    index: IndexCard | None = None
+    drift: DriftReport | None = None
+    outcomes: tuple[HeadOutcome, ...] = ()
+    verdicts: tuple[GateOutcome, ...] = ()
+
+    def go(self) -> RefreshResult:
+        try:
+            result = self._run()
+        except GateError as error:
+            found = error.context.get("result")
+            if not isinstance(found, RefreshResult):  # an extract that would empty the table, an index without recall
+                found = self._result("refused", error=error.message)
+                error.context["result"] = self._keep(found)
+            raise
+        except BaseException as error:
+            interrupted = isinstance(error, InterruptedRunError | KeyboardInterrupt)
+            result = self._result("interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
+            try:
+                self._keep(result)
+            except FeatstoreError as second:
+                error.add_note(f"(how the job went could not be written down: {second.message})")
+            if isinstance(error, FeatstoreError):
+                error.context["result"] = result
+            raise
+        return self._keep(result)
+
+    def _run(self) -> RefreshResult:
+        with self._staged() as ready:
+            self.before = published.find(self.layout, self.job.table)
+            self._look(ready)
+            if (why := self._settled(ready)) is not None:
+                self.reporter.message(why)
+                if ready is not None:
+                    self.extracted = ready.commit()
+                return self._result("nothing new")
+            self._build()
+            self.verdicts = gates.judge(
+                self.layout,
+                self.job,
+                before=self.before,
+                table=self.table,
+                candidate=self._made,
+                extracted=self.extracted,
+                index=self.index,
+                heads=self.outcomes,
+                drift=self.drift,
+            )
+            refused = [verdict for verdict in self.verdicts if verdict.status == "refused"]
+            if refused:
+                self._refuse(ready, gates.told(refused))
+            if self.before is not None and self.before.held:
+                if ready is not None:
+                    ready.refuse("publishing is held")
+                self.reporter.warning(f"publishing of '{self.job.table}' is held; the candidate is kept")
+                return self._result("held")
+            return self._publish(ready)
+
+    # ── the steps ───────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _staged(self) -> Iterator[Ready | None]:
+        """Holds the table, with all that is new in it staged."""
+        job, settings = self.job, self.job.extract
+        if settings is None:
+            lock = self.layout.lock(job.table)
+            with locks.hold(self.layout.storage, lock, purpose=f"job '{job.name}'", warn=self.reporter.warning):
+                yield None
+            return
+        settings = replace(settings, name=job.table, max_removed_share=job.gates.max_removed_share)
+        begun = time.monotonic()
+        with staging(self.layout, settings, job.origins, reporter=self.reporter) as ready:
+            self.spent["extract"] = time.monotonic() - begun
+            yield ready
+
+    def _look(self, ready: Ready | None) -> None:
+        """What there is, and what there would be."""
+        if ready is not None:
+            self.extracted = ready.result
+            self.run_id = ready.run_id or self.run_id
+            self.table, self.candidate = ready.table, ready.candidate
+        else:
+            where = addresses.Address(self.job.table, self.job.space)
+            name, space_id = addresses.resolve(self.layout, where)
+            self.table = self.candidate = FeatureTable.open(self.layout, name, space_id)
+        if self.candidate.version is None:
+            raise GateError(
+                f"every item of '{self.job.table}' was refused; there is nothing to publish.",
+                hint=f"Look at them: featstore show {self.job.table} --rejects",
+            )
+
+    def _settled(self, ready: Ready | None) -> str | None:
+        """Why there is nothing to do; None where there is."""
+        before, made = self.before, self._made
+        if (ready is not None and ready.pending) or before is None:
+            return None
+        current = before.state
+        same = current.space_id == made.space_id
+        run = made_by(made)
+        if same and current.table_version == made.version and current.job_digest == self.job.digest:
+            return f"nothing is new: version {made.version} of '{self.job.table}' is published"
+        if same and run in before.rolled_back:
+            return (
+                f"nothing is new: version {made.version} of '{self.job.table}' was rolled back, and its inputs have "
+                "not changed"
+            )
+        return None
+
+    def _build(self) -> None:
+        """Everything that is made of the candidate; none of it is seen by anybody yet."""
+        layout, job, made = self.layout, self.job, self._made
+        model = load_card(layout, made.space_id)
+        with self._timed("drift"):
+            self.drift = drifting.drift_of(layout, self.before, made, reporter=self.reporter)
+        with self._timed("heads"):
+            self.outcomes = heads.settle(
+                layout,
+                job,
+                run_id=self.run_id,
+                candidate=made,
+                model=model,
+                before=self.before,
+                drift=self.drift,
+                reporter=self.reporter,
+            )
+        if job.index is not None:
+            with self._timed("index"):
+                asked = captions(layout, made, progress=self.reporter.message)
+                self.index = build(layout, made, job.index, queries=asked, reporter=self.reporter)
+
+    def _refuse(self, ready: Ready | None, why: str) -> None:
+        if ready is not None:
+            ready.refuse(why)
+            self.extracted = ready.result
+        result = self._keep(self._result("refused", error=why))
+        raise GateError(
+            f"{why} Nothing was published; the candidate is kept as run {self.run_id}.",
+            hint="Then: " + "  or  ".join(result.next),
+            context={"result": result},
+        )
+
+    def _publish(self, ready: Ready | None) -> RefreshResult:
+        """The one commit, then the one swap."""
+        layout, made = self.layout, self._made
+        self.reporter.stage("publishing")
+        if ready is not None:
+            self.extracted = ready.commit()
+        adopted = {outcome.head: self._adopted(outcome) for outcome in self.outcomes}
+        now = FeatureTable.open(layout, made.name, made.space_id)
+        state = PublishedState(
+            space_id=made.space_id,
+            table_version=now.version or 0,
+            index_version=None if self.index is None else self.index.version,
+            heads={head: version for head, version in adopted.items() if version is not None},
+            run_id=made_by(now),
+            published_ts=_now(),
+            job=self.job.name,
+            job_digest=self.job.digest,
+            as_of=self.as_of,
+        )
+        published.swap(layout, made.name, state, expected=self.before, keep=self.job.keep)
+        self.outcomes = tuple(replace(o, version=adopted[o.head], folder=None) for o in self.outcomes)
+        for outcome in self.outcomes:
+            layout.storage.delete_folder(layout.staged_head(self.run_id, outcome.head))
+        return self._result("published", now.version)
+
+    def _adopted(self, outcome: HeadOutcome) -> int | None:
+        return outcome.version if outcome.folder is None else adopt(self.layout, outcome.folder).version
+
+    # ── what is said of it ──────────────────────────────────────────────────────────────────
+
+    @property
+    def _made(self) -> FeatureTable:
+        assert self.candidate is not None
+        return self.candidate
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.spent[stage] = time.monotonic() - begun
+
+    def _result(self, status: _Status, version: int | None = None, *, error: str | None = None) -> RefreshResult:
+        current = published.find(self.layout, self.job.table)
+        made = self.candidate
+        return RefreshResult(
+            job=self.job.name,
+            run_id=self.run_id,
+            status=status,
+            table=self.job.table,
+            space_id=None if made is None else made.space_id,
+            version=version if version is not None else (None if made is None else made.version),
+            published_version=None if current is None else current.state.table_version,
+            started_ts=self.started_ts,
+            finished_ts=_now(),
+            seconds=round(time.monotonic() - self.started, 3),
+            as_of=self.as_of,
+            extract=self.extracted,
+            index=self.index,
+            heads=self.outcomes,
+            drift=self.drift,
+            gates=self.verdicts,
+            stage_seconds={stage: round(seconds, 3) for stage, seconds in self.spent.items()},
+            job_digest=self.job.digest,
+            error=error,
+            next=self._next(status),
+            warnings=() if self.extracted is None else self.extracted.warnings,
+        )
+
+    def _next(self, status: _Status) -> tuple[str, ...]:
+        if status not in ("refused", "held") or self.candidate is None:
+            return ()
+        return (f"featstore show {self.run_id}", f"featstore publish {self.run_id} --reason TEXT")
+
+    def _keep(self, result: RefreshResult) -> RefreshResult:
+        """Writes down how it went: for ``show``, for ``ls jobs``, for Prometheus."""
+        if self.candidate is not None or result.status != "failed":
+            documents.write(self.layout.storage, self.layout.refresh(result.run_id), result)
+        state.keep(self.layout, self.job, result)
+        metrics.write(self.layout, self.job, result)
+        return result
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
