@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from featstore import published
 from featstore.errors import NotFoundError, UsageError
 from featstore.layout import Layout
 
-__all__ = ["Address", "meant", "parse", "resolve"]
+if TYPE_CHECKING:
+    from featstore.records import Published
+
+__all__ = ["Address", "meant", "parse", "resolve", "standing"]
 
 _ADDRESS = re.compile(r"(?P<name>[^@:]+)(@(?P<model>[^:]+))?(:(?P<version>\d+))?")
 
@@ -37,7 +40,7 @@ def parse(text: str) -> Address:
 
 
 def resolve(layout: Layout, address: Address) -> tuple[str, str]:
-    """Finds the one table that an address means.
+    """Finds the one table that an address means; where no model is named, the published one.
 
     Returns:
         The table's name and ``space_id``.
@@ -55,7 +58,7 @@ def resolve(layout: Layout, address: Address) -> tuple[str, str]:
         )
     spaces = layout.storage.folders(f"features/{address.name}")
     wanted = address.model
-    current = published.find(layout, address.name) if wanted is None and address.version is None else None
+    current = _published(layout, address.name) if wanted is None else None
     if current is not None and current.state.space_id in spaces:
         return address.name, current.state.space_id
     fitting = [s for s in spaces if wanted is None or s == wanted or s.startswith((f"{wanted}-", f"{wanted}."))]
@@ -80,5 +83,29 @@ def meant(layout: Layout, address: Address, space_id: str) -> int | None:
     """
     if address.version is not None:
         return address.version
-    current = published.find(layout, address.name)
+    current = _published(layout, address.name)
     return current.state.table_version if current is not None and current.state.space_id == space_id else None
+
+
+def standing(layout: Layout, name: str, space_id: str, version: int | None) -> str | None:
+    """What a table's bare name means, in words, where it is not this version; None where it is."""
+    current = _published(layout, name)
+    if (
+        version is None
+        or current is None
+        or (current.state.space_id, current.state.table_version) == (space_id, version)
+    ):
+        return None
+    state = current.state
+    there = f"version {state.table_version}" + ("" if state.space_id == space_id else f" in the space {state.space_id}")
+    return (
+        f"'{name}' still means {there}, which is published; to publish version {version}: "
+        f"featstore publish {name}@{space_id}:{version} --reason TEXT"
+    )
+
+
+def _published(layout: Layout, name: str) -> Published | None:
+    # The records take longer to import than a help takes to print, and the façade imports this module.
+    from featstore import published
+
+    return published.find(layout, name)

@@ -11,6 +11,7 @@ FeatstoreError                 1    a bug, or an error nobody foresaw
 ├── ConflictError              6    another writer was there first
 │   └── LockedError            6    another run holds the lock
 ├── RetryableError             7    the same command may succeed later
+│   ├── DeadlineError          7    the time it was given is up; run it again to go on
 │   ├── StorageError           7    a disk or bucket failed (full, unreachable, denied)
 │   └── HubError               7    a model hub cannot be reached
 ├── InterruptedRunError        130  stopped by Ctrl-C (143: by SIGTERM); run again to resume
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "ConflictError",
+    "DeadlineError",
     "FeatstoreError",
     "GateError",
     "HubError",
@@ -119,6 +121,10 @@ class RetryableError(FeatstoreError):
     """The same command may succeed later."""
 
     exit_code = 7
+
+
+class DeadlineError(RetryableError):
+    """The time that a run was given is up; what is done is kept, and running it again goes on from there."""
 
 
 class StorageError(RetryableError):

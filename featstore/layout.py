@@ -35,6 +35,14 @@ class Layout:
         """The folder of a run's data files; Delta readers and vacuum pass over a leading ``_``."""
         return f"{self.table(name, space_id)}/_runs/{run_id}"
 
+    def history(self, name: str, space_id: str) -> str:
+        """The rows that have left a table, a Delta table too, where it keeps them."""
+        return f"history/{name}/{space_id}"
+
+    def history_record(self, name: str, space_id: str) -> str:
+        """Says that a table keeps the rows that leave it, and since when."""
+        return f"history/{name}/{space_id}.json"
+
     def rejects(self, name: str) -> str:
         return f"rejects/{name}"
 

@@ -5,15 +5,15 @@ A table that was never published means its newest version, and its heads mean th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from featstore.errors import ConflictError, NotFoundError
+from featstore.errors import ConflictError, NotFoundError, StorageError, UsageError
 from featstore.layout import Layout
 from featstore.records import Published, PublishedState
 from featstore.storage import documents
 
-__all__ = ["KEEP", "back", "every", "find", "head_version", "pins", "swap", "unhold"]
+__all__ = ["KEEP", "amend", "back", "every", "find", "head_version", "pins", "swap"]
 
 KEEP = 5
 """How many earlier states are kept to go back to, where nothing else was said."""
@@ -40,11 +40,20 @@ def every(layout: Layout) -> Iterator[Published]:
 
 
 def head_version(layout: Layout, head: str) -> int | None:
-    """The version of a head that is published; None where it is in no published state."""
-    for published in every(layout):
-        if head in published.state.heads:
-            return published.state.heads[head]
-    return None
+    """The version of a head that is published; None where it is in no published state.
+
+    Raises:
+        UsageError: It is published with several tables, at different versions.
+        IntegrityError: A document is damaged.
+    """
+    found = {one.name: one.state.heads[head] for one in every(layout) if head in one.state.heads}
+    if len(set(found.values())) > 1:
+        named = ", ".join(f"{head}:{version} with '{table}'" for table, version in found.items())
+        raise UsageError(
+            f"head '{head}' is published with several tables: {named}.",
+            hint=f"Say which version: {head}:{next(iter(found.values()))}",
+        )
+    return next(iter(found.values()), None)
 
 
 def pins(layout: Layout) -> Iterator[tuple[str, PublishedState]]:
@@ -60,7 +69,7 @@ def swap(
     *,
     expected: Published | None,
     keep: int = KEEP,
-    hold: bool = False,
+    taken_back: Sequence[str] = (),
 ) -> Published:
     """Lets a table's name mean another state. To be called under the table's lock.
 
@@ -70,26 +79,26 @@ def swap(
         state: What its name shall mean.
         expected: What was published when the decision was made.
         keep: How many earlier states stay to go back to.
-        hold: From now on nothing is published but on request.
+        taken_back: Runs that no job is to publish again because this state was chosen over them.
 
     Raises:
         ConflictError: Something else was published meanwhile.
-        StorageError: The disk refused; the old state stands.
+        StorageError: The disk refused; the old state stands, unless the message says otherwise.
     """
     _same(layout, name, expected)
     if expected is None:
-        made = Published(name=name, generation=1, state=state, held=hold)
+        made = Published(name=name, generation=1, state=state, rolled_back=tuple(dict.fromkeys(taken_back)))
     else:
+        back = dict.fromkeys((*expected.rolled_back, *taken_back))
         made = replace(
             expected,
             generation=expected.generation + 1,
             state=state,
             previous=(expected.state, *expected.previous)[: max(1, keep)],
-            rolled_back=tuple(run for run in expected.rolled_back if run != state.run_id),
-            held=hold,
+            rolled_back=tuple(run for run in back if run != state.run_id),
+            held=False,
         )
-    documents.write(layout.storage, layout.published(name), made)
-    return made
+    return _write(layout, made)
 
 
 def back(
@@ -100,7 +109,7 @@ def back(
     Raises:
         NotFoundError: There is no state before.
         ConflictError: Something else was published meanwhile.
-        StorageError: The disk refused; the old state stands.
+        StorageError: The disk refused; the old state stands, unless the message says otherwise.
     """
     _same(layout, name, expected)
     if not expected.previous:
@@ -114,15 +123,32 @@ def back(
         rolled_back=tuple(dict.fromkeys((*expected.rolled_back, *([] if run is None else [run])))),
         held=hold or expected.held,
     )
-    documents.write(layout.storage, layout.published(name), made)
-    return made
+    return _write(layout, made)
 
 
-def unhold(layout: Layout, name: str, *, expected: Published) -> Published:
-    """Lets jobs publish again."""
-    _same(layout, name, expected)
-    made = replace(expected, generation=expected.generation + 1, held=False)
-    documents.write(layout.storage, layout.published(name), made)
+def amend(layout: Layout, made: Published, *, expected: Published) -> Published:
+    """Says something else of what is published, without a step that could be gone back over.
+
+    Raises:
+        ConflictError: Something else was published meanwhile.
+        StorageError: The disk refused; the old document stands, unless the message says otherwise.
+    """
+    _same(layout, expected.name, expected)
+    return _write(layout, replace(made, generation=expected.generation + 1))
+
+
+def _write(layout: Layout, made: Published) -> Published:
+    try:
+        documents.write(layout.storage, layout.published(made.name), made)
+    except StorageError as error:
+        if find(layout, made.name) != made:
+            raise
+        # It took effect and then failed: done again, a rollback would go back twice.
+        raise StorageError(
+            f"version {made.state.table_version} of '{made.name}' is published, but the disk failed while making that "
+            f"last: {error.message}",
+            hint=f"Look before you run it again: featstore show {made.name}",
+        ) from error
     return made
 
 

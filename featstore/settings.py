@@ -1,4 +1,4 @@
-"""Settings: flags over environment over defaults, resolved once into a frozen object.
+"""Settings: flags over environment over a job's file over defaults, resolved once into a frozen object.
 
 Every setting of a command is a field here; its flag is the field's name with dashes, its variable
 ``FEATSTORE_`` and the name in capitals. Each resolved value remembers where it came from.
@@ -7,6 +7,7 @@ Every setting of a command is a field here; its flag is the field's name with da
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
@@ -38,11 +39,15 @@ ENVIRONMENT_PREFIX = "FEATSTORE_"
 # Variables that mean something to the whole program rather than to one command.
 _PROGRAM_VARIABLES = {"FEATSTORE_STORE"}
 
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+
 _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>([kMGT]i?)?B?)", re.IGNORECASE)
 
 
 def _columns(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _bytes(value: object) -> object:
@@ -56,9 +61,9 @@ def _bytes(value: object) -> object:
     return round(float(found["number"]) * factor ** " kmgt".index(unit[:1] or " "))
 
 
-Columns = Annotated[tuple[str, ...], BeforeValidator(_columns)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_columns, json_schema_input_type=str | tuple[str, ...])]
 Count = Annotated[int, Field(ge=1)]
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -103,6 +108,7 @@ class ExtractSettings:
     # what is kept beside the vectors
     previews: bool = True
     keep_text: bool = False
+    history: bool = False
     # how the work is cut; part of the plan, so that a resumed run makes the same batches
     batch_size: Count | None = None
     token_budget: Annotated[int, Field(ge=16)] | None = None
@@ -194,23 +200,33 @@ class Resolved:
 
 
 def resolve(
-    kind: type[Settings], given: Mapping[str, object], environ: Mapping[str, str] | None = None, *, origin: str = "flag"
+    kind: type[Settings],
+    given: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    *,
+    origin: str = "flag",
+    lower: Mapping[str, object] | None = None,
+    lower_origin: str = "job",
 ) -> tuple[Settings, Resolved]:
-    """Merges what was given with the environment and the defaults, and checks all of it.
+    """Merges what was given with the environment, a file and the defaults, and checks all of it.
 
     Args:
         kind: The settings class.
         given: Values set by the caller; those that are None count as not given.
         environ: The environment; ``os.environ`` by default.
         origin: What to call the given values' origin.
+        lower: What a file says; the environment goes over it. Its types must be right as they stand: a number in
+            quotes is none.
+        lower_origin: What to call the file's values' origin.
 
     Raises:
         SettingsError: An unknown key (the nearest known one is named), a wrong type or a value out
-            of range. All of them are listed.
+            of range. All of them are listed; ``context["problems"]`` are those of single values, by their key.
     """
+    lower = lower or {}
     environ = os.environ if environ is None else environ
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    problems = [_unknown(key, known) for key in given if key not in known]
+    problems = [_unknown(key, known) for key in (*given, *lower) if key not in known]
     # A variable may be meant for another command.
     anywhere = known | {field.name for command in _COMMANDS for field in fields(command)}
     for variable in environ:
@@ -225,18 +241,32 @@ def resolve(
             values[key], origins[key] = given[key], origin
         elif variable in environ:
             values[key], origins[key] = environ[variable], f"environment {variable}"
+        elif key in lower:
+            values[key], origins[key] = lower[key], lower_origin
+    wrong: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Path):
             values[key] = str(value)
         if isinstance(value, float) and math.isnan(value):
-            problems.append(f"{key}: NaN is not a number")
+            wrong[key] = "NaN is not a number"
     if problems:
-        raise SettingsError("; ".join(problems) + ".")
+        raise SettingsError("; ".join((*problems, *(f"{key}: {text}" for key, text in wrong.items()))) + ".")
+    adapter, cause = TypeAdapter(kind), None
     try:
-        settings = TypeAdapter(kind).validate_python(values)
+        # JSON knows TOML's types and no others, so that it can tell a number in quotes from a number.
+        written = {key: lower[key] for key in lower if origins.get(key) == lower_origin}
+        adapter.validate_json(json.dumps(written, default=str), strict=True)
     except ValidationError as error:
-        found = [f"{_flag(e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        raise SettingsError("; ".join(found) + ".", hint=f"See featstore {_command(kind)} --help.") from error
+        wrong, cause = {**_wrong(error, missing=False), **wrong}, error
+    try:
+        settings = adapter.validate_python(values)
+    except ValidationError as error:
+        wrong, cause = {**_wrong(error), **wrong}, error
+    if wrong:
+        found = "; ".join(f"{key}: {text}" for key, text in wrong.items())
+        raise SettingsError(
+            f"{found}.", hint=f"See featstore {_command(kind)} --help.", context={"problems": tuple(wrong.items())}
+        ) from cause
     recorded = {}
     for field in fields(kind):  # type: ignore[arg-type]
         value = getattr(settings, field.name)
@@ -280,6 +310,23 @@ def _unknown(key: str, known: set[str]) -> str:
 def _command(kind: type) -> str:
     name = kind.__name__.removesuffix("Settings").lower()
     return "train-head" if name in ("head", "torch") else name
+
+
+def _wrong(error: ValidationError, *, missing: bool = True) -> dict[str, str]:
+    """What is wrong with each value, by its key."""
+    return {
+        _flag(e["loc"]): "is missing"
+        if e["type"] == "missing"
+        else f"{e['msg'].removeprefix('Value error, ')} (got {_shown(e['input'])})"
+        for e in error.errors()
+        if missing or e["type"] != "missing"
+    }
+
+
+def _shown(value: object) -> str:
+    """A value as a message may repeat it: no secret of a URL, and no more than a line."""
+    text = _CREDENTIALS.sub("://…@", repr(value))
+    return text if len(text) <= 100 else text[:100] + "…"
 
 
 def _flag(location: tuple[int | str, ...]) -> str:

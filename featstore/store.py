@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Evaluation,
         ExportResult,
         ExtractResult,
+        FeatureExport,
         GcReport,
         HeadCard,
         HeadComparison,
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
         HeadPlan,
         IndexCard,
         IndexPlan,
+        JobCheck,
+        JobDraft,
+        JobStanding,
         Manifest,
         ModelCard,
         ModelExport,
@@ -407,7 +411,8 @@ class Store:
         self,
         job: str | os.PathLike[str] | Job,
         *,
-        as_of: str | None = None,
+        as_of: str | datetime | None = None,
+        deadline: str | float | None = None,
         reporter: Reporter | None = None,
         **settings: object,
     ) -> RefreshResult:
@@ -415,7 +420,8 @@ class Store:
 
         Args:
             job: A job's TOML file, or a ``Job``.
-            as_of: The time to take for now, ISO 8601; later items are left for later runs.
+            as_of: The time to take for now, ISO 8601; items of a later ``event_ts`` are left for later runs.
+            deadline: From when on no further shard or step is begun: seconds from now, or a text such as ``2h``.
             reporter: Told of progress.
             **settings: Over what the file says: ``limit``, ``device``, ``workers``.
 
@@ -423,17 +429,20 @@ class Store:
             SettingsError: The file, or a setting, is not as it must be; all problems are listed.
             GateError: A gate refused; nothing is published, and ``context["result"]`` is the result.
             ConflictError: Another run holds the job or the table, or was faster.
+            DeadlineError: The time is up; run it again to go on.
             InterruptedRunError: A signal stopped it; run it again to go on.
         """
         from featstore.refresh import refresh
 
-        return refresh(self.layout, self._job(job, settings), as_of=as_of, reporter=reporter)
+        return refresh(self.layout, self._job(job, settings), as_of=as_of, deadline=deadline, reporter=reporter)
 
-    def plan_refresh(self, job: str | os.PathLike[str] | Job, **settings: object) -> RefreshPlan:
+    def plan_refresh(
+        self, job: str | os.PathLike[str] | Job, *, as_of: str | datetime | None = None, **settings: object
+    ) -> RefreshPlan:
         """What ``refresh`` would do, by reading only; times and bytes are estimates."""
         from featstore.refresh import plan
 
-        return plan(self.layout, self._job(job, settings))
+        return plan(self.layout, self._job(job, settings), as_of=as_of)
 
     @staticmethod
     def _job(job: str | os.PathLike[str] | Job, settings: dict[str, object]) -> Job:
@@ -445,6 +454,54 @@ class Store:
         if settings:
             raise SettingsError(f"{', '.join(settings)}: a Job has its settings already; give its file instead.")
         return job
+
+    def jobs(
+        self, files: Sequence[str | os.PathLike[str]] | None = None, *, stale: str | float | None = None
+    ) -> list[JobStanding]:
+        """How each job stands: its last run and success, what is published, and what to do next.
+
+        Args:
+            files: Jobs' files, or folders of them: those jobs alone, also where they never ran. By default those that
+                have run in this store.
+            stale: Since when a job has to have succeeded: seconds ago, or a text such as ``26h``.
+
+        Raises:
+            NotFoundError: There is no such file or folder, or no job in it.
+            SettingsError: ``stale`` is no length of time.
+        """
+        from featstore.refresh.deadline import seconds_of
+        from featstore.refresh.standing import standings
+
+        return standings(self.layout, files, older_than=None if stale is None else seconds_of(stale))
+
+    def check_jobs(self, files: Sequence[str | os.PathLike[str]]) -> list[JobCheck]:
+        """What is wrong with jobs' files, all of it, and what to know before they run; runs and fetches nothing.
+
+        Raises:
+            NotFoundError: There is no such file.
+        """
+        from featstore.refresh.checking import check
+
+        return check(self.layout, files)
+
+    def new_job(self, name: str, *, table: str | None = None, output: str | os.PathLike[str] | None = None) -> JobDraft:
+        """Writes a commented job that keeps a table as it is now: its source and model, its index, its heads.
+
+        The gates are set to what was measured: the lower ends of the intervals, rounded down.
+
+        Args:
+            name: What the job shall be called; or the address of a table, whose name the job then has.
+            table: The table's address; by default the table of the job's name.
+            output: The file, by default ``NAME.toml`` in the working folder; what is there is never replaced.
+
+        Raises:
+            NotFoundError: There is no such table.
+            UsageError: The file is there, does not end in ``.toml``, or nothing could be done for the table.
+            SettingsError: The name cannot be a job's.
+        """
+        from featstore.refresh.drafting import write
+
+        return write(self.layout, name, address=table, output=output)
 
     def publish(self, what: str, *, reason: str | None = None) -> PublishResult:
         """Lets a table's name mean what a run made, or another version; lifts a hold.
@@ -576,7 +633,7 @@ class Store:
         return Table(self.layout, FeatureTable.staging(self.layout, where.name, spaces[0], card.dim))
 
     def tables(self, *, broken: Callable[[FeatstoreError], None] | None = None) -> list[Table]:
-        """Every table of the store, by name and space.
+        """Every table of the store, by name and space; each at its published version, else at its newest.
 
         Args:
             broken: Told of each table that cannot be opened; without it, the first such error is raised.
@@ -593,7 +650,8 @@ class Store:
                 if not FeatureTable.exists(self.layout, name, space):
                     continue
                 try:
-                    found.append(Table(self.layout, FeatureTable.open(self.layout, name, space)))
+                    version = addresses.meant(self.layout, addresses.Address(name), space)
+                    found.append(Table(self.layout, FeatureTable.open(self.layout, name, space, version)))
                 except FeatstoreError as error:
                     if broken is None:
                         raise
@@ -621,6 +679,26 @@ class Store:
         if not self.layout.storage.exists(self.layout.manifest(run_id)):
             raise NotFoundError(f"there is no run '{run_id}'.", hint="featstore ls runs")
         return documents.read(self.layout.storage, self.layout.manifest(run_id), Manifest)
+
+    def refreshes(self, *, limit: int = 50) -> list[RefreshResult]:
+        """How the newest refreshes went, newest first."""
+        from featstore.records import RefreshResult
+        from featstore.storage import documents
+
+        names = sorted((r for r in self.layout.storage.folders("runs") if r != "open"), reverse=True)
+        found = (documents.find(self.layout.storage, self.layout.refresh(run), RefreshResult) for run in names[:limit])
+        return [result for result in found if result is not None]
+
+    def refreshed(self, run_id: str) -> RefreshResult | None:
+        """How the refresh with a run's id went; None where the run was no refresh.
+
+        Raises:
+            IntegrityError: What was written down of it is damaged.
+        """
+        from featstore.records import RefreshResult
+        from featstore.storage import documents
+
+        return documents.find(self.layout.storage, self.layout.refresh(run_id), RefreshResult)
 
     def heads(
         self, *, all_versions: bool = False, broken: Callable[[FeatstoreError], None] | None = None
@@ -756,8 +834,9 @@ class Store:
     def diff(self, a: str, b: str, *, k: int = 10, queries: int = 1000, examples: int = 10) -> Difference:
         """Compares two tables, or two versions of one.
 
-        Within one space: which items came, went and changed, and how far vectors have moved. Between two spaces:
-        how far they agree on each item's nearest neighbours.
+        Within one space: which items came, went and changed, how far vectors have moved, and whether what came is of
+        the kind that was there, by its vectors and by what the table's heads say of it. Between two spaces: how far
+        they agree on each item's nearest neighbours.
 
         Args:
             a: The address of the first, usually the older.
@@ -771,10 +850,11 @@ class Store:
             UsageError: Several tables fit, or a number is out of range.
         """
         from featstore.diff import diff
+        from featstore.training.unseen import of_table
 
-        return diff(
-            self.layout, self.table(a).features, self.table(b).features, k=k, queries=queries, examples=examples
-        )
+        one, other = self.table(a).features, self.table(b).features
+        heads = of_table(self.layout, one) if one.space_id == other.space_id else {}
+        return diff(self.layout, one, other, k=k, queries=queries, examples=examples, heads=heads)
 
     def eval(
         self,
@@ -844,6 +924,68 @@ class Store:
             )
         return self.table(address).export(output, **selection)
 
+    def get_features(
+        self,
+        frame: Any,
+        features: Sequence[str],
+        *,
+        timestamp_column: str | None = None,
+        on: str = "item_id",
+    ) -> Any:
+        """Puts vectors next to the rows of a frame, joined by id, each as it was at the row's time.
+
+        With times no row gets a vector from after its time: of those with max(event_ts, created_ts) at or before it,
+        it gets the one made last. What has left a table is known where ``extract(history=True)`` keeps it.
+
+        Args:
+            frame: A Polars or pandas frame or an Arrow table.
+            features: Each ``ADDRESS`` for vectors or ``ADDRESS[COLUMN]`` for a column beside them, such as
+                ``photos@resnet50`` and ``photos@resnet50[label]``; several tables and spaces stand side by side.
+            timestamp_column: The column of times; without it, each row gets what the address means now.
+            on: The column of ids.
+
+        Returns:
+            A frame of the same kind, with the asked columns behind its own and ``ADDRESS__missing``: why there is no
+            vector, null where there is one.
+
+        Raises:
+            UsageError: The frame, a feature or a column cannot be used so.
+            NotFoundError: There is no such table, version or column.
+            IntegrityError: A file of a table or of its history is damaged.
+        """
+        from featstore.features import get_features
+
+        return get_features(self.layout, frame, features, timestamp_column=timestamp_column, on=on)
+
+    def export_features(
+        self,
+        features: Sequence[str],
+        output: str | os.PathLike[str],
+        *,
+        ids: Sequence[str] | None = None,
+        as_of: str | datetime | None = None,
+        format: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> FeatureExport:
+        """Writes the features of several tables into one file: a row for each id, explained where one is missing.
+
+        Args:
+            features: As in ``get_features``.
+            output: The file, ``.parquet``, ``.csv`` or ``.npz``; replaced if it is there.
+            ids: The items; by default those of the first address.
+            as_of: Take what counted then.
+            format: By default the file's suffix.
+            reporter: Told of progress.
+
+        Raises:
+            UsageError: A feature, the format, the place or the time cannot be used.
+            NotFoundError: There is no such table, version or column.
+            IntegrityError: A file is damaged; nothing is written then.
+        """
+        from featstore.features import export
+
+        return export(self.layout, features, output, ids=ids, as_of=as_of, format=format, reporter=reporter)
+
     def export_head(
         self,
         head: str,
@@ -881,16 +1023,17 @@ class Store:
         """
         from featstore.upkeep import verify
 
-        tables = [self.table(a) for a in addresses_] if addresses_ else self.tables()
-        return verify(self.layout, [t.features for t in tables], sample=sample)
+        unread: list[FeatstoreError] = []
+        tables = [self.table(a) for a in addresses_] if addresses_ else self.tables(broken=unread.append)
+        return verify(self.layout, [t.features for t in tables], sample=sample, unread=unread)
 
     def gc(self, *, dry_run: bool = False, keep_versions: int = 2, grace_hours: float = 24.0) -> GcReport:
         """Merges small files and removes what no kept version needs.
 
         Args:
             dry_run: Only say what would go.
-            keep_versions: How many of the newest versions of each table and head stay. Those of a table that its
-                index or a head was made from stay as well.
+            keep_versions: How many of the newest versions of each table and head stay. Those that are published or
+                can be gone back to stay as well, and those of a table that its index or a head was made from.
             grace_hours: Files younger than this are left alone: a run may be writing them.
         """
         from featstore.upkeep import gc
@@ -991,8 +1134,10 @@ class Table:
         return self._at(version).to_arrow()
 
     def history(self) -> list[CommitInfo]:
-        """Its versions, newest first."""
-        return self.features.history()
+        """Its versions, newest first, and which of them are or were published."""
+        from featstore.upkeep import history
+
+        return history(self._layout, self.features)
 
     def rejects(self) -> pl.DataFrame:
         """Items of its source that were refused, with the reason."""

@@ -181,6 +181,9 @@ def print_next(store: Path) -> None:
     print(f'  featstore search packages --text "draw charts" --store {store}')
     print(f"  featstore predict cells-label {store.parent}/cells/images --store {store}")
     print(f"  open {store.parent}/cells.html in a browser: what the head of the cells can do, and where it errs")
+    job = store.parent / "nightly.toml"
+    print(f"  featstore jobs new cells -o {job} --store {store}")
+    print(f"  featstore refresh {job} --store {store}    what a scheduler would run every night")
     print(f"  featstore verify --store {store}")
     print("  featstore extract YOUR_PHOTOS/ --model efficientnet_lite0")
     print("  make demo    once more: without a network, and nothing is new")

@@ -14,6 +14,7 @@ import pytest
 from bridge_world import captioned
 from cli_world import COMMAND, MODEL, copied, environment, inside, photos, run, stocked, world
 from head_world import headed
+from job_world import refreshed
 from train_world import labelled
 
 from featstore.settings import ExtractSettings
@@ -21,7 +22,7 @@ from featstore.settings import ExtractSettings
 HELPS = [
     "", "extract", "ls", "show", "verify", "gc", "doctor", "models", "models list", "models show", "models export",
     "models compare", "export", "diff", "dedup", "eval", "search", "bridge",
-    "index", "train-head", "predict",
+    "index", "train-head", "predict", "jobs", "jobs new", "jobs check", "refresh", "publish", "rollback",
 ]  # fmt: skip
 
 
@@ -100,6 +101,10 @@ def test_the_commands_stand_in_their_panels() -> None:
         "train-head",
         "predict",
         "export",
+        "Keep fresh",
+        "refresh",
+        "publish",
+        "rollback",
         "Change the model",
         "bridge",
         "Look",
@@ -112,8 +117,9 @@ def test_the_commands_stand_in_their_panels() -> None:
         "verify",
         "gc",
         "doctor",
-        "Models",
+        "Groups",
         "models",
+        "jobs",
     ]
     at = [re.search(rf"[─│] {word} ", shown[:]) for word in order]
     assert all(at)
@@ -139,6 +145,12 @@ def test_each_help_begins_with_an_example_that_works(
         where = copied(tmp_path)
     if arguments[0] == "train-head":
         where = labelled(tmp_path)
+    if arguments[0] == "jobs":
+        where = copied(tmp_path)
+        if arguments[1] == "check":
+            inside("jobs", "new", "photos", cwd=where)
+    if arguments[0] in ("refresh", "publish", "rollback"):
+        where = refreshed(tmp_path, {"refresh": 0, "publish": 1, "rollback": 2}[arguments[0]])
     if arguments[0] == "predict":
         where = headed(copied(tmp_path))
     if arguments[0] == "bridge":

@@ -11,6 +11,7 @@ import pytest
 from bridge_world import captioned
 from cli_world import MODEL, SCHEMAS, copied, inside, schema, world
 from head_world import headed
+from job_world import refreshed, scheduled
 from train_world import labelled
 
 from featstore.cli.schemas import DOCUMENTS, OUTPUTS, generate
@@ -27,6 +28,13 @@ COMMANDS = {
     "show-history": ["show", "photos", "--history"],
     "show-rejects": ["show", "photos", "--rejects"],
     "show-paths": ["show", "photos", "--paths"],
+    "ls-jobs": ["ls", "jobs", "."],
+    "jobs-new": ["jobs", "new", "photos"],
+    "refresh": ["refresh", "photos.toml"],
+    "refresh-plan": ["refresh", "photos.toml", "--dry-run"],
+    "publish": ["publish", "photos:0"],
+    "rollback": ["rollback", "photos"],
+    "jobs-check": ["jobs", "check", "photos.toml"],
     "verify": ["verify", "--sample", "2"],
     "gc": ["gc", "--dry-run"],
     "doctor": ["doctor"],
@@ -41,6 +49,7 @@ COMMANDS = {
     "show-head": ["show", "photos-label:1"],
     "diff-heads": ["diff", "photos-label:1", "photos-label:2"],
     "export": ["export", "photos", "-o", "out.npz"],
+    "export-features": ["export", "photos", f"photos@{MODEL}", "-o", "out.npz"],
     "bridge": ["bridge", "stamps", "--to", "minilm", "--pairs", "caption"],
     "diff": ["diff", "photos:0", "photos"],
     "dedup": ["dedup", "photos"],
@@ -82,6 +91,11 @@ def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pyt
     where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
     where = copied(tmp_path) if name == "index" else where
     where = headed(copied(tmp_path)) if name in ("predict", "export-head") else where
+    if "jobs" in name:
+        where = copied(tmp_path)
+        where = where if name == "jobs-new" else scheduled(where)
+    if name in ("refresh", "refresh-plan", "publish", "rollback"):
+        where = refreshed(tmp_path, {"publish": 1, "rollback": 2}.get(name, 0))
     where = labelled(tmp_path, heads=2) if "head" in name and name != "export-head" else where
     done = inside(*arguments, "--json", cwd=where)
     assert done.code == 0, done.err

@@ -40,7 +40,7 @@ def test_at_most_one_in_twenty_alarms_where_nothing_moved() -> None:
         report = drift.compare(
             vectors(IMAGES[order[:250]]),
             vectors(IMAGES[order[250:500]]),
-            probabilities=(said[order[:250]], said[order[250:500]]),
+            said={"digits": (said[order[:250]], said[order[250:500]])},
             seed=seed,
         )
         alarms += bool(report.drifted)
@@ -91,7 +91,7 @@ def test_lengths_and_classes() -> None:
     assert longer.drifted
     assert effect(longer, "norm") > 0.5
     said = np.eye(2)[np.zeros(600, int)], np.eye(2)[(np.arange(600) < 60).astype(int)]
-    moved = drift.compare(before, after, probabilities=said)
+    moved = drift.compare(before, after, said={"kinds": said})
     assert moved.drifted
     assert effect(moved, "classes") == pytest.approx(0.1, abs=1e-6)
     assert not drift.compare(before, after).drifted
@@ -101,7 +101,7 @@ def test_what_is_expected_of_classes_is_what_chance_moves() -> None:
     order = np.random.default_rng(3).permutation(len(IMAGES))
     before, after = order[:300], order[300:600]
     said = np.eye(10)[LABELS[before]], np.eye(10)[LABELS[after]]
-    report = drift.compare(vectors(IMAGES[before]), vectors(IMAGES[after]), probabilities=said)
+    report = drift.compare(vectors(IMAGES[before]), vectors(IMAGES[after]), said={"digits": said})
     (found,) = (measure for measure in report.measures if measure.name == "classes")
     apart = np.abs(said[0].mean(axis=0) - said[1].mean(axis=0)).sum() / 2
     assert found.effect == pytest.approx(apart, abs=1e-6)

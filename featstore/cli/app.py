@@ -13,11 +13,13 @@ from featstore.cli import (
     eval,
     export,
     index,
+    jobs,
     look,
     lookafter,
     make,
     models,
     predict,
+    refresh,
     search,
     train,
 )
@@ -62,6 +64,7 @@ search.register(app)
 train.register(app)
 predict.register(app)
 export.register(app)
+refresh.register(app)
 bridge.register(app)
 look.register(app)
 diff.register(app)
@@ -69,3 +72,4 @@ eval.register(app)
 dedup.register(app)
 lookafter.register(app)
 models.register(app)
+jobs.register(app)

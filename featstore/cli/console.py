@@ -13,10 +13,15 @@ from featstore.storage import documents
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["complain", "count", "emit", "facts", "grid", "line", "plain", "size"]
+__all__ = ["complain", "count", "emit", "emit_line", "facts", "grid", "line", "plain", "size"]
 
 # stdout that is no terminal has no width: nothing may be cut or folded there.
 _ENDLESS = 100_000
+
+
+def emit_line(result: DataclassInstance) -> None:
+    """Prints one record as JSON on one line of stdout, for a scheduler that takes the last line."""
+    print(json.dumps(documents.to_json(result), allow_nan=False), flush=True)
 
 
 def emit(result: DataclassInstance | Sequence[DataclassInstance]) -> None:

@@ -46,7 +46,7 @@ def diff(
     Compares two versions of a table, or a table's vectors of two models.
 
     One model: which items came, went and changed, how far vectors have moved, and whether what came is of the kind
-    that was there (drift; from 200 new contents on).
+    that was there (drift: by its vectors, and by the classes that the table's heads see; from 200 new contents on).
     Two models: how far they agree on the nearest neighbours of each item.
     Two heads: how their figures differ on the test items that both have, with paired intervals.
     """

@@ -11,11 +11,14 @@ from typing import NoReturn
 
 import typer
 
-from featstore.cli import console, signals
+from featstore.cli import console, logs, signals
 from featstore.cli.options import volume
 from featstore.errors import FeatstoreError
+from featstore.storage import documents
 
 __all__ = ["main"]
+
+_BUG = "This is a bug in featstore; run again with -v for the traceback, and please report it."
 
 # What a shell reports for a program that SIGPIPE ended.
 _BROKEN_PIPE = 141
@@ -32,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file's name need not be text in any encoding
             stream.reconfigure(errors="backslashreplace")
+    logs.begin(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments is None:
             signals.install()
@@ -68,6 +72,8 @@ def _report(error: BaseException) -> int:
         return _BROKEN_PIPE
     interrupt = signals.received()
     shown = interrupt if interrupt is not None else error
+    if logs.active():
+        return _log(error, shown)
     if volume.verbose:
         console.complain("".join(traceback.format_exception(error)).rstrip())
     if isinstance(shown, FeatstoreError):
@@ -90,5 +96,30 @@ def _report(error: BaseException) -> int:
     if isinstance(shown, SystemExit):
         return shown.code if isinstance(shown.code, int) else 1
     console.complain(f"error: {type(shown).__name__}: {console.plain(str(shown))}")
-    console.complain("This is a bug in featstore; run again with -v for the traceback, and please report it.")
+    console.complain(_BUG)
     return 1
+
+
+def _log(error: BaseException, shown: BaseException) -> int:
+    """The error as one JSON object."""
+    hint, code, kind = _BUG, 1, type(shown).__name__
+    message = f"{kind}: {shown}"
+    more: dict[str, object] = {}
+    if isinstance(shown, FeatstoreError):
+        message, hint, code = shown.message, shown.hint or "", shown.exit_code
+        result = error.context.get("result") if isinstance(error, FeatstoreError) else None
+        more = {"run": getattr(result, "run_id", None), "gates": _refused(result)}
+    elif isinstance(shown, typer.TyperException):
+        context = getattr(shown, "ctx", None)
+        message, code = shown.format_message(), shown.exit_code
+        hint = f"See: {context.command_path if context is not None else 'featstore'} --help"
+    elif isinstance(shown, SystemExit):
+        return shown.code if isinstance(shown.code, int) else 1
+    trace = "".join(traceback.format_exception(error)) if volume.verbose else None
+    logs.note("error", message, error=kind, code=code, hint=hint or None, traceback=trace, **more)
+    return code
+
+
+def _refused(result: object) -> list[object] | None:
+    gates = [gate for gate in getattr(result, "gates", ()) if gate.status == "refused"]
+    return [documents.to_json(gate) for gate in gates] or None

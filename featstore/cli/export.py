@@ -13,7 +13,7 @@ from featstore.cli.stores import existing
 from featstore.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from featstore.records import ExportResult, HeadExport
+    from featstore.records import ExportResult, FeatureExport, HeadExport
     from featstore.store import Store
 
 __all__ = ["register"]
@@ -30,8 +30,13 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="A table, NAME\\[@MODEL][:VERSION], or a head, HEAD[:VERSION].")
+    named: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ADDRESS...",
+            help="A table, NAME\\[@MODEL][:VERSION], or a head, HEAD[:VERSION]; several tables go side by side, "
+            "with a column of one as ADDRESS[COLUMN].",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file; it is replaced.")],
     format: Annotated[
@@ -52,7 +57,7 @@ def export(
     ] = False,
     as_of: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="As the table was then: 2026-05-04T03:02:01Z.", rich_help_panel=_ROWS),
+        typer.Option(metavar="TIME", help="As the tables were then: 2026-05-04T03:02:01Z.", rich_help_panel=_ROWS),
     ] = None,
     columns: Annotated[
         str | None,
@@ -77,13 +82,30 @@ def export(
 
     The file says which space, version and model card it comes from.
     npz and safetensors hold ids and vectors, and the columns named by --columns.
+    Several tables are joined by id: a row for each of --ids, or of the first table;
+    ADDRESS__missing says why one has no vector.
     A head becomes one ONNX file (-o FILE.onnx), kept only if it says there what it says here.
     """
     from featstore.cli.progress import reporting
 
     listed = None if ids is None else _ids(ids)
-    named = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    chosen = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     opened = existing(store)
+    if len(named) > 1 or "[" in named[0]:
+        single = {
+            "--where": where,
+            "--allow-missing": allow_missing or None,
+            "--columns": columns,
+            "--fused": fused or None,
+        }
+        unfit = [name for name, value in single.items() if value is not None]
+        if unfit:
+            raise UsageError(f"{unfit[0]} is for one table.", hint="A column beside its vectors is ADDRESS[COLUMN].")
+        with reporting(quiet=volume.quiet) as reporter:
+            joined = opened.export_features(named, output, ids=listed, as_of=as_of, format=format, reporter=reporter)
+        console.emit(joined) if json else _report_joined(joined)
+        return
+    address = named[0]
     if fused or format == "onnx" or (format is None and _is_head(opened, address, output)):
         given = {"--where": where, "--ids": ids, "--as-of": as_of, "--columns": columns}
         unfit = [name for name, value in given.items() if value is not None]
@@ -101,7 +123,7 @@ def export(
             ids=listed,
             allow_missing=allow_missing,
             as_of=as_of,
-            columns=named,
+            columns=chosen,
             reporter=reporter,
         )
     console.emit(result) if json else _report(result)
@@ -142,6 +164,17 @@ def _ids(file: Path) -> list[str]:
     if not found:
         raise UsageError(f"--ids {file} names no item.", hint="Write one item_id a line.")
     return found
+
+
+def _report_joined(result: FeatureExport) -> None:
+    when = "" if result.as_of is None else f" as of {result.as_of}"
+    console.line(f"{console.count(result.rows, 'item')}{when}, in {result.seconds:,.1f} s")
+    for table in result.tables:
+        why = "; ".join(f"{reason} {count:,}" for reason, count in table.reasons.items())
+        missing = f", {table.missing:,} missing: {why}" if table.missing else ""
+        at = console.plain(f"{table.table}@{table.space_id}:{table.version}")
+        console.line(f"{console.plain(table.address)} ({at}): {table.dim} values each{missing}")
+    console.line(f"{console.plain(result.path)} ({result.format}, {console.size(result.bytes)})")
 
 
 def _report(result: ExportResult) -> None:

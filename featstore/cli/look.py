@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featstore.cli import console, heads
+from featstore.cli import console, heads, publications, standings
 from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
 from featstore.errors import FeatstoreError, IntegrityError, UsageError
@@ -26,7 +26,7 @@ _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
 def register(app: typer.Typer) -> None:
     """Adds the panel's commands."""
-    app.command("ls", rich_help_panel=LOOK, short_help="List the tables, or with 'runs' or 'heads' those.")(ls)
+    app.command("ls", rich_help_panel=LOOK, short_help="List the tables, or with 'runs', 'heads' or 'jobs' those.")(ls)
     app.command(rich_help_panel=LOOK, short_help="Show a table, a head or a run.")(show)
 
 
@@ -36,10 +36,23 @@ class Listing(StrEnum):
     TABLES = "tables"
     RUNS = "runs"
     HEADS = "heads"
+    JOBS = "jobs"
 
 
 def ls(
     what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.TABLES,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE|FOLDER ...]", help="Of jobs: those of these TOML files, also where they never ran."
+        ),
+    ] = None,
+    stale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE", help="Of jobs: exit with 1 where one has not succeeded for 26h, 90m, 3d.", show_default=False
+        ),
+    ] = None,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -47,13 +60,21 @@ def ls(
 ) -> None:
     """$ featstore ls
 
-    Lists the store's tables, or with 'runs' its newest runs, with 'heads' the newest version of each head.
+    Lists the store's tables, or with 'runs' its newest runs, with 'heads' the newest version of each head,
+    with 'jobs' how each job stands.
     """
+    if what is Listing.JOBS:
+        standings.listing(standings.standings(files or (), store, stale), json=json)
+        return
+    if files or stale is not None:
+        raise UsageError("files and --stale are for: featstore ls jobs")
     opened = existing(store)
     broken: list[FeatstoreError] = []
     if what is Listing.HEADS:
         cards = opened.heads(broken=broken.append)
         console.emit(cards) if json else heads.listing(cards)
+        for text in () if json else publications.heads(opened, cards):
+            console.line(console.plain(text))
         _complain(broken, "head")
         return
     if what is Listing.RUNS:
@@ -63,7 +84,16 @@ def ls(
             return
         console.grid(
             ("run", "status", "table", "started", "seen", "stored", "rejected", "seconds"),
-            ((r.run_id, r.status, r.name, _minute(r.started_ts), *_figures(r)) for r in runs),
+            sorted(
+                [
+                    *((r.run_id, r.status, r.name, _minute(r.started_ts), *_figures(r)) for r in runs),
+                    *(
+                        (run, status, table, _minute(started), "", "", "", seconds)
+                        for run, status, table, started, seconds in publications.ends(runs, opened.refreshes())
+                    ),
+                ],
+                reverse=True,
+            ),
             right=("seen", "stored", "rejected", "seconds"),
         )
         return
@@ -88,8 +118,8 @@ def _list(tables: list[TableSummary]) -> None:
     console.grid(
         ("table", "space", "version", "items", "dim", "size", "rejects", "updated", "source"),
         (
-            (t.table, t.space_id, t.version, f"{t.items:,}", t.dim, console.size(t.bytes), f"{t.rejects:,}",
-             _minute(t.updated_ts), t.source)
+            (t.table, t.space_id, publications.version(t), f"{t.items:,}", t.dim, console.size(t.bytes),
+             f"{t.rejects:,}", _minute(t.updated_ts), t.source)
             for t in tables
         ),
         right=("version", "items", "dim", "size", "rejects"),
@@ -123,8 +153,7 @@ def show(
     if _RUN.fullmatch(what):
         if history or rejects or paths:
             raise UsageError(f"{what} is a run; --history, --rejects and --paths are for tables.")
-        manifest = opened.run(what)
-        console.emit(manifest) if json else _show_run(manifest)
+        _show_any_run(opened, what, json=json)
         return
     if heads.is_head(opened, what) or (report is not None and has_head(opened.layout, what)):
         if history or rejects or paths:
@@ -141,7 +170,7 @@ def show(
     elif paths:
         _show_paths(table, opened.layout, json=json)
     else:
-        _show_table(table, json=json)
+        _show_table(table, opened, json=json)
 
 
 def _show_head(opened: Store, address: str, page: Path | None, *, json: bool) -> None:
@@ -153,7 +182,7 @@ def _show_head(opened: Store, address: str, page: Path | None, *, json: bool) ->
         console.line(console.plain(str(page)))
 
 
-def _show_table(table: Table, *, json: bool) -> None:
+def _show_table(table: Table, opened: Store, *, json: bool) -> None:
     summary = table.summary()
     if json:
         console.emit(summary)
@@ -162,6 +191,7 @@ def _show_table(table: Table, *, json: bool) -> None:
     console.facts(
         (
             ("table", f"{summary.table}@{summary.space_id}:{summary.version}"),
+            *publications.facts(opened, summary),
             (
                 "items",
                 f"{summary.items:,} {summary.modality}s, {summary.dim} values each, {console.size(summary.bytes)}",
@@ -193,12 +223,14 @@ def _show_history(table: Table, *, json: bool) -> None:
     if json:
         console.emit(commits)
         return
+    marks = publications.marks(commits)
     console.grid(
-        ("version", "when", "operation", "run", "rows added", "rows removed", "files added", "files removed"),
+        ("version", "when", "operation", "run", "rows added", "rows removed", "files added", "files removed",
+         *([] if marks is None else ["is"])),
         (
             (c.version, c.timestamp, c.operation, c.run_id or "", f"{c.rows_added:,}", f"{c.rows_removed:,}",
-             c.files_added, c.files_removed)
-            for c in commits
+             c.files_added, c.files_removed, *([] if marks is None else [marks[at]]))
+            for at, c in enumerate(commits)
         ),
         right=("version", "rows added", "rows removed", "files added", "files removed"),
     )  # fmt: skip
@@ -254,6 +286,22 @@ def _show_paths(table: Table, layout: Layout, *, json: bool) -> None:
         console.emit(found)
         return
     console.facts((key, getattr(found, key)) for key in TablePaths.__slots__)
+
+
+def _show_any_run(opened: Store, run_id: str, *, json: bool) -> None:
+    result = opened.refreshed(run_id)
+    if result is None:
+        manifest = opened.run(run_id)
+        console.emit(manifest) if json else _show_run(manifest)
+    elif json:
+        console.emit(result)
+    else:
+        from featstore.cli import refreshed
+
+        refreshed.outcome(result)
+        if result.extract is not None and result.extract.run_id == run_id:
+            console.line()
+            _show_run(opened.run(run_id))
 
 
 def _show_run(run: Manifest) -> None:

@@ -141,6 +141,12 @@ def extract(
     keep_text: Annotated[
         _Switch, typer.Option("--keep-text", help="Store whole texts in the table.", rich_help_panel=_KEPT)
     ] = None,
+    history: Annotated[
+        _Switch,
+        typer.Option(
+            "--history", help="From now on keep the rows that leave the table beside it.", rich_help_panel=_KEPT
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images in a batch; by default 8 on a CPU.", rich_help_panel=_WORK)
     ] = None,

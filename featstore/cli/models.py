@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featstore.cli import compare, console
-from featstore.cli.options import MODELS, Json, Quiet, StorePath, Verbose, volume
+from featstore.cli.options import GROUPS, Json, Quiet, StorePath, Verbose, volume
 from featstore.errors import NotFoundError, SettingsError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
     group.command(short_help="Show one backbone.")(show)
     group.command(short_help="Write a backbone out as ONNX.")(export)
     compare.register(group)
-    app.add_typer(group, name="models", rich_help_panel=MODELS)
+    app.add_typer(group, name="models", rich_help_panel=GROUPS)
 
 
 def list_models(

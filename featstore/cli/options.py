@@ -10,10 +10,11 @@ import typer
 
 __all__ = [
     "CHANGE",
+    "GROUPS",
+    "KEEP_FRESH",
     "LOOK",
     "LOOK_AFTER",
     "MAKE",
-    "MODELS",
     "DryRun",
     "Json",
     "Quiet",
@@ -22,7 +23,8 @@ __all__ = [
     "volume",
 ]
 
-MAKE, CHANGE, LOOK, LOOK_AFTER, MODELS = "Make", "Change the model", "Look", "Look after", "Models"
+MAKE, CHANGE, LOOK, LOOK_AFTER, GROUPS = "Make", "Change the model", "Look", "Look after", "Groups"
+KEEP_FRESH = "Keep fresh"
 
 
 @dataclass

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from featstore.cli import console
+from featstore.cli import console, logs
 from featstore.extract.progress import Reporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["BarReporter", "LineReporter", "reporting"]
+__all__ = ["BarReporter", "JsonReporter", "LineReporter", "reporting"]
 
 # A rate is that of the last half minute, so that an ETA follows what happens now.
 _WINDOW_SECONDS = 30.0
@@ -31,6 +31,8 @@ def reporting(*, quiet: bool) -> Iterator[Reporter]:
     """
     if quiet:
         yield Reporter()
+    elif logs.active():
+        yield JsonReporter()
     elif sys.stderr.isatty():
         bar = BarReporter()
         try:
@@ -81,12 +83,15 @@ class _Counting(Reporter):
         while len(self._samples) > 2 and now - self._samples[0][0] > _WINDOW_SECONDS:
             self._samples.popleft()
 
-    def _speed(self) -> str:
+    def _rate(self) -> float | None:
         if len(self._samples) < 2 or self._samples[-1][0] == self._samples[0][0]:
-            return ""
+            return None
         (then, before), (now, after) = self._samples[0], self._samples[-1]
         rate = (after - before) / (now - then)
-        if rate <= 0:
+        return rate if rate > 0 else None
+
+    def _speed(self) -> str:
+        if (rate := self._rate()) is None:
             return ""
         said = f"{rate:,.1f} items/s"
         if self._total is not None:
@@ -123,8 +128,36 @@ class LineReporter(_Counting):
         now = time.monotonic()
         if begins or now - self._last >= self.every:
             self._last = now
-            said = ", ".join(part for part in (self._counts(), self._speed()) if part)
-            console.complain(f"{self._name}: {said}" if said else self._name)
+            self._say()
+
+    def _say(self) -> None:
+        said = ", ".join(part for part in (self._counts(), self._speed()) if part)
+        console.complain(f"{self._name}: {said}" if said else self._name)
+
+
+class JsonReporter(LineReporter):
+    """Writes the same as JSON objects: ``stage``, ``done``, ``total``, ``rejected``, ``items_per_s`` and ``eta_s``."""
+
+    def message(self, text: str) -> None:
+        logs.note("info", text, stage=self._name or None)
+
+    def warning(self, text: str) -> None:
+        logs.note("warning", text, stage=self._name or None)
+
+    def _say(self) -> None:
+        rate = self._rate()
+        left = None if rate is None or self._total is None else max(0.0, (self._total - self._done) / rate)
+        counted = self._done if self._done or self._total is not None else None
+        logs.note(
+            "info",
+            f"{self._name}: {said}" if (said := self._counts()) else self._name,
+            stage=self._name,
+            done=counted,
+            total=self._total,
+            rejected=self._rejected or None,
+            items_per_s=None if rate is None else round(rate, 1),
+            eta_s=None if left is None else round(left),
+        )
 
 
 class BarReporter(_Counting):

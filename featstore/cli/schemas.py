@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from featstore import records
 from featstore.cli import outputs
+from featstore.jobs.schema import schema as job_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +38,11 @@ DOCUMENTS: dict[str, Any] = {
     "bridge": records.BridgeCard,
     "head": records.HeadCard,
     "split": records.SplitRecord,
+    "published": records.Published,
+    "staged-commit": records.StagedCommit,
+    "refresh": records.RefreshResult,
+    "job-state": records.JobState,
+    "history": records.HistoryRecord,
 }
 """The documents of a store. Each file also holds ``document_sha256``, the digest of all else in it."""
 
@@ -63,8 +69,16 @@ OUTPUTS: dict[str, Any] = {
     "index": records.IndexCard,
     "index-plan": records.IndexPlan,
     "predict": records.HeadPrediction,
+    "refresh": records.RefreshResult,
+    "refresh-plan": records.RefreshPlan,
+    "ls-jobs": list[records.JobStanding],
+    "jobs-new": records.JobDraft,
+    "jobs-check": list[records.JobCheck],
+    "publish": records.PublishResult,
+    "rollback": records.PublishResult,
     "export": records.ExportResult,
     "export-head": records.HeadExport,
+    "export-features": records.FeatureExport,
     "bridge": records.BridgeResult,
     "diff": records.Difference,
     "dedup": records.DuplicateReport,
@@ -100,6 +114,7 @@ def generate() -> dict[str, str]:
         found[f"documents/{name}.json"] = {"$schema": _DIALECT, **schema}
     for name, kind in DECLARED.items():
         found[f"documents/{name}.json"] = {"$schema": _DIALECT, **TypeAdapter(kind).json_schema()}
+    found["documents/job.json"] = {"$schema": _DIALECT, **job_schema()}
     for name, kind in OUTPUTS.items():
         schema = TypeAdapter(kind).json_schema(mode="serialization", schema_generator=_Whole)
         found[f"outputs/{name}.json"] = {"$schema": _DIALECT, **schema}

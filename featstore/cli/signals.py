@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from featstore.cli import logs
 from featstore.errors import InterruptedRunError
 
 __all__ = ["install", "received"]
@@ -49,10 +50,10 @@ def _error(signum: int) -> InterruptedRunError:
 
 
 def _hint(arguments: Sequence[str]) -> str:
-    """What to do next: an extract goes on where it was stopped, all else starts again."""
+    """What to do next: an extract or a refresh goes on where it was stopped, all else starts again."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     into = any(word.partition("=")[0] == "--into" for word in arguments)
-    return _RESUMED if command == "extract" or (command == "predict" and into) else _ANEW
+    return _RESUMED if command in ("extract", "refresh") or (command == "predict" and into) else _ANEW
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
@@ -68,5 +69,9 @@ def _watch(readable: int) -> None:
         signum = os.read(readable, 1)[0]
     time.sleep(_PATIENCE_SECONDS)
     error = _error(signum)
-    os.write(2, f"error: {error.message} The work in hand took too long and was left.\n{error.hint}\n".encode())
+    message = f"{error.message} The work in hand took too long and was left."
+    said = f"error: {message}\n{error.hint}\n"
+    if logs.active():
+        said = logs.line("error", message, error=type(error).__name__, code=error.exit_code, hint=error.hint)
+    os.write(2, said.encode())
     os._exit(error.exit_code)

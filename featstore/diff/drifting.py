@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from featstore import drift
 from featstore.records import DriftReport
 from featstore.tables import FeatureTable
 
-__all__ = ["drifted"]
+__all__ = ["Says", "drifted"]
+
+Says = Callable[[Sequence[str], NDArray[np.float32]], NDArray[np.floating]]
+"""A head that has not seen some items: from their contents' hashes and vectors (n, d) to probabilities (n, c)."""
 
 
-def drifted(a: FeatureTable, b: FeatureTable, *, examples: int = 10) -> DriftReport:
+def drifted(
+    a: FeatureTable, b: FeatureTable, *, heads: Mapping[str, Says] | None = None, examples: int = 10
+) -> DriftReport:
     """Holds the contents that only ``b`` has against those of ``a``, both of one space; each content counts once.
 
     Args:
         a: What was there.
         b: What is there now.
+        heads: By name, heads whose predicted classes are compared too; the first ten.
         examples: How many of the most shifted items are named.
 
     Raises:
@@ -28,10 +38,13 @@ def drifted(a: FeatureTable, b: FeatureTable, *, examples: int = 10) -> DriftRep
     if min(sizes) < drift.LEAST:
         return drift.too_few(*sizes)
     rows = [_sampled(frame, seed) for seed, frame in enumerate((before, came))]
+    vectors = [table.vectors_at(some["row"].to_numpy()) for table, some in zip((a, b), rows, strict=True)]
+    contents = [some["content_sha256"].to_list() for some in rows]
+    asked = dict(list((heads or {}).items())[: drift.HEADS])
     return drift.compare(
-        a.vectors_at(rows[0]["row"].to_numpy()),
-        b.vectors_at(rows[1]["row"].to_numpy()),
+        *vectors,
         after_ids=rows[1]["item_id"].to_list(),
+        said={name: (head(contents[0], vectors[0]), head(contents[1], vectors[1])) for name, head in asked.items()},
         sizes=sizes,
         examples=examples,
     )

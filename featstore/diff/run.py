@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from featstore.diff.agreement import agreement
-from featstore.diff.drifting import drifted
+from featstore.diff.drifting import Says, drifted
 from featstore.diff.matching import Match, match, updates
 from featstore.diff.moves import moves
 from featstore.errors import NotFoundError, SettingsError
@@ -17,7 +18,14 @@ __all__ = ["diff"]
 
 
 def diff(
-    layout: Layout, a: FeatureTable, b: FeatureTable, *, k: int = 10, queries: int = 1000, examples: int = 10
+    layout: Layout,
+    a: FeatureTable,
+    b: FeatureTable,
+    *,
+    k: int = 10,
+    queries: int = 1000,
+    examples: int = 10,
+    heads: Mapping[str, Says] | None = None,
 ) -> Difference:
     """Compares two tables, or two versions of one; reads only.
 
@@ -28,6 +36,7 @@ def diff(
         k: Neighbours of each query, between two spaces.
         queries: How many items are asked for their neighbours; 0 for all.
         examples: How many items of each kind are named.
+        heads: By name, heads of the tables' one space, whose predicted classes are compared where items came.
 
     Raises:
         SettingsError: A number is out of range.
@@ -60,7 +69,7 @@ def diff(
         updated_columns=columns,
         vectors=vectors,
         neighbours=neighbours,
-        drift=drifted(a, b, examples=examples) if one_space else None,
+        drift=drifted(a, b, heads=heads, examples=examples) if one_space else None,
         note=_note(found, one_space=one_space),
         seconds=time.monotonic() - started,
     )

@@ -7,6 +7,6 @@ the whole distributions, ``shape`` their middles and lengths, ``novelty`` looks 
 at what a head says of them; ``run`` puts them together.
 """
 
-from featstore.drift.run import LEAST, MOST, compare, too_few
+from featstore.drift.run import HEADS, LEAST, MOST, compare, too_few
 
-__all__ = ["LEAST", "MOST", "compare", "too_few"]
+__all__ = ["HEADS", "LEAST", "MOST", "compare", "too_few"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from featstore.drift.shape import centroid, norm
 from featstore.drift.sides import Null, Sides
 from featstore.records import DriftMeasure, DriftReport, ShiftedItem
 
-__all__ = ["LEAST", "MOST", "compare", "too_few"]
+__all__ = ["HEADS", "LEAST", "MOST", "compare", "too_few"]
 
 LEAST = 200
 """Items a side that are needed: with fewer, only very large shifts could be told from chance."""
@@ -24,7 +24,10 @@ LEAST = 200
 MOST = 2000
 """Items a side that are compared; more would say the same with more digits."""
 
-# The lowest p of 499 permutations is 0.002: six measures together can still say 0.012.
+HEADS = 10
+"""Heads that are asked at most: each makes the others' p larger."""
+
+# The lowest p of 499 permutations is 0.002: five measures and ten heads together can still say 0.03.
 _DRAWS = 499
 _LEVEL = 0.05
 
@@ -35,7 +38,7 @@ _ABOUT: dict[_Name, str] = {
     "centroid": "distance of the means, in spreads of the items",
     "norm": "difference of the mean lengths, in standard deviations",
     "novelty": "surplus of items far from all before",
-    "classes": "share of the head's predictions that moved to other classes",
+    "classes": "share of the predictions of {head} that moved to other classes",
 }
 
 
@@ -44,7 +47,7 @@ def compare(
     after: NDArray[np.float32],
     *,
     after_ids: Sequence[str] = (),
-    probabilities: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+    said: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
     sizes: tuple[int, int] | None = None,
     examples: int = 10,
     seed: int = 0,
@@ -58,7 +61,7 @@ def compare(
         before: (n, d) float32, what was there.
         after: (m, d) float32, what came.
         after_ids: m names, for ``shifted``; none: no items are named.
-        probabilities: (n, c) and (m, c), what a head that has not seen these items says of them.
+        said: By name (n, c) and (m, c), what a head that has not seen these items says of them; the first ten.
         sizes: Of what the samples were drawn from, for the report.
         examples: How many of the most shifted items are named.
         seed: Of samples and permutations.
@@ -73,20 +76,20 @@ def compare(
     unit = np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
     # What a measure is tested by and, where that is something else, what its size is shown by.
-    found: list[tuple[_Name, Null, Null | None]] = []
+    found: list[tuple[_Name, Null, Null | None, str | None]] = []
     area, scores = classifier(unit, sides, seed)
-    found.append(("classifier", area, None))
-    found.append(("mmd", discrepancy(unit, sides), None))
-    found.append(("centroid", centroid(unit, sides), None))
+    found.append(("classifier", area, None, None))
+    found.append(("mmd", discrepancy(unit, sides), None, None))
+    found.append(("centroid", centroid(unit, sides), None, None))
     longer = norm(vectors, sides)
     if longer is not None:
-        found.append(("norm", longer, None))
-    found.append(("novelty", novelty(unit[: len(samples[0])], unit[len(samples[0]) :], _DRAWS, seed), None))
-    if probabilities is not None:
-        said = np.concatenate([probabilities[0][chosen[0]], probabilities[1][chosen[1]]])
-        weighted, share = classes(said, sides)
-        found.append(("classes", weighted, share))
-    adjusted = _holm([null.p for _, null, _ in found])
+        found.append(("norm", longer, None, None))
+    found.append(("novelty", novelty(unit[: len(samples[0])], unit[len(samples[0]) :], _DRAWS, seed), None, None))
+    heads = dict(list((said or {}).items())[:HEADS])
+    for head, (left, right) in heads.items():
+        weighted, share = classes(np.concatenate([left[chosen[0]], right[chosen[1]]]), sides)
+        found.append(("classes", weighted, share, head))
+    adjusted = _holm([null.p for _, null, _, _ in found])
     late = scores[len(samples[0]) :]
     most = np.argsort(-late, kind="stable")[: examples if after_ids else 0]
     return DriftReport(
@@ -103,9 +106,10 @@ def compare(
                 expected=(share or null).expected,
                 p=null.p,
                 adjusted=together,
-                about=_ABOUT[name],
+                about=_ABOUT[name].format(head=f"head '{head}'"),
+                head=head,
             )
-            for (name, null, share), together in zip(found, adjusted, strict=True)
+            for (name, null, share, head), together in zip(found, adjusted, strict=True)
         ),
         shifted=tuple(
             ShiftedItem(item_id=str(after_ids[int(chosen[1][at])]), score=float(late[at])) for at in most.tolist()

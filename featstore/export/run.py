@@ -14,6 +14,7 @@ import pyarrow as pa
 from featstore.errors import NotFoundError, UsageError
 from featstore.export import arrays, delimited, parquet, tensors
 from featstore.export.formats import Format, format_of
+from featstore.export.remembered import remembered
 from featstore.export.selection import Selected, Selection, select
 from featstore.extract.progress import Reporter
 from featstore.layout import Layout
@@ -63,7 +64,10 @@ def export(
     if table.version is None:
         raise NotFoundError(f"table '{table.name}' has no version yet.")
     arrays_only = kind in ("npz", "safetensors")
-    selected = select(layout, table, selection, default=() if arrays_only else None)
+    default = () if arrays_only else None
+    selected: Selected | None = remembered(layout, table, selection, default=default)
+    if selected is None:
+        selected = select(layout, table, selection, default=default)
     origin = _origin(selected, card, selection)
     reporter = reporter or Reporter()
     reporter.stage("writing", selected.rows)

@@ -19,7 +19,7 @@ from featstore.tables import FeatureTable, past, where
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Selected", "Selection", "select"]
+__all__ = ["Selected", "Selection", "absent", "asked_ids", "named_columns", "select"]
 
 # Columns that no export leaves out, and that so need not be named.
 _ALWAYS = ("item_id", "embedding")
@@ -108,7 +108,7 @@ def select(layout: Layout, table: FeatureTable, wanted: Selection, *, default: S
     known = [name for name in table.column_names if name not in _ALWAYS]
     columns = list(known if default is None else default)
     if wanted.columns is not None:
-        columns = _columns(wanted.columns, known)
+        columns = named_columns(wanted.columns, known)
     needed = {"item_id"}
     if wanted.where is not None:
         needed |= set(where.columns_of(wanted.where, table.column_names))
@@ -119,8 +119,8 @@ def select(layout: Layout, table: FeatureTable, wanted: Selection, *, default: S
     mask = np.ones(rows.num_rows, np.bool_)
     missing: tuple[str, ...] = ()
     if wanted.ids is not None:
-        asked = _ids(wanted.ids)
-        missing = _missing(asked, rows, table, allowed=wanted.allow_missing)
+        asked = asked_ids(wanted.ids)
+        missing = absent(asked, rows["item_id"], table, allowed=wanted.allow_missing)
         mask &= pc.is_in(rows["item_id"], value_set=asked).to_numpy()
     if as_of is not None:
         mask &= _not_after(rows["event_ts"], as_of) & _not_after(rows["created_ts"], as_of)
@@ -136,7 +136,12 @@ def select(layout: Layout, table: FeatureTable, wanted: Selection, *, default: S
     )
 
 
-def _columns(named: Sequence[str], known: Sequence[str]) -> list[str]:
+def named_columns(named: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The columns that were named, without those that no export leaves out.
+
+    Raises:
+        NotFoundError: There is no such column; the nearest is named.
+    """
     wanted = [name for name in dict.fromkeys(named) if name not in _ALWAYS]
     for name in wanted:
         if name not in known:
@@ -159,15 +164,25 @@ def _not_after(times: pa.ChunkedArray[Any], when: datetime) -> NDArray[np.bool_]
     return np.asarray(found.fill_null(True).to_numpy(), np.bool_)
 
 
-def _ids(wanted: Sequence[str]) -> pa.Array[Any]:
+def asked_ids(wanted: Sequence[str]) -> pa.Array[Any]:
+    """Ids as a sorted array, each once.
+
+    Raises:
+        UsageError: They are no texts.
+    """
     try:
         return pa.array(sorted(set(wanted)), pa.string())
     except (pa.ArrowException, TypeError, UnicodeError) as error:
         raise UsageError(f"ids are texts, as the item_id column holds them: {error}.") from error
 
 
-def _missing(asked: pa.Array[Any], rows: pa.Table, table: FeatureTable, *, allowed: bool) -> tuple[str, ...]:
-    there = pc.is_in(asked, value_set=rows["item_id"].combine_chunks())
+def absent(asked: pa.Array[Any], ids: pa.ChunkedArray[Any], table: FeatureTable, *, allowed: bool) -> tuple[str, ...]:
+    """The ids that were asked for and are not among those that are there.
+
+    Raises:
+        NotFoundError: There are some, and they are not allowed.
+    """
+    there = pc.is_in(asked, value_set=ids.combine_chunks())
     missing = tuple(str(value) for value in asked.filter(pc.invert(there)).to_pylist())
     if missing and not allowed:
         first = ", ".join(repr(item) for item in missing[:5]) + (", …" if len(missing) > 5 else "")

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from featstore.errors import ConflictError, NotFoundError
-from featstore.extract import members
+from featstore.extract import leaving, members
 from featstore.extract.finish import Pending
 from featstore.layout import Layout
-from featstore.records import Manifest, StagedCommit, StagedFile
+from featstore.records import Manifest, OpenRun, StagedCommit, StagedFile
 from featstore.storage import documents, frames
 from featstore.tables import FeatureTable, PartFile
 
@@ -82,23 +82,28 @@ def commit(layout: Layout, staged: StagedCommit) -> int:
         ConflictError: The table has moved since; the run no longer fits.
         IntegrityError: What the run has written is missing or damaged.
     """
+    manifest = documents.read(layout.storage, layout.manifest(staged.run_id), Manifest)
     table = FeatureTable.staging(layout, staged.name, staged.space_id, staged.dim)
     version = table.committed(staged.run_id)
     if version is None:
         details = {"operation": "extract", "source": staged.source}
-        version = _base(layout, staged).commit(
-            run_id=staged.run_id, add=_parts(staged), remove=staged.remove, details=details
-        )
-    manifest = documents.read(layout.storage, layout.manifest(staged.run_id), Manifest)
+        base, parts = _base(layout, staged), _parts(staged)
+        leaving.keep(layout, base, Pending(tuple(parts), staged.remove), manifest)
+        version = base.commit(run_id=staged.run_id, add=parts, remove=staged.remove, details=details)
     finished = datetime.now(UTC).isoformat(timespec="milliseconds")
     documents.write(
-        layout.storage, layout.manifest(staged.run_id), replace(manifest, status="committed", finished_ts=finished)
+        layout.storage,
+        layout.manifest(staged.run_id),
+        replace(manifest, status="committed", finished_ts=finished, error=None),
     )
     noted = layout.run(staged.run_id, _MEMBERS)
     if layout.storage.exists(noted):
-        made = FeatureTable.open(layout, staged.name, staged.space_id, version)
-        members.keep(layout, made, staged.source, frames.read(layout.storage, noted)["item_id"])
-    layout.storage.delete(layout.open_run(staged.name, staged.space_id))
+        newest = FeatureTable.open(layout, staged.name, staged.space_id)  # later runs may have come since
+        members.keep(layout, newest, staged.source, frames.read(layout.storage, noted)["item_id"])
+    note = layout.open_run(staged.name, staged.space_id)
+    opened = documents.find(layout.storage, note, OpenRun)
+    if opened is not None and opened.run_id == staged.run_id:  # a later run's stays: the next takes over its vectors
+        layout.storage.delete(note)
     return version
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,8 @@ class Preparation:
     """The parts of one run, and its reading of source and table.
 
     Attributes:
+        until: Items of a later time are left alone; None takes all.
+        later: Their ids, from ``scan`` on.
         warnings: Gathered on the way, for the result.
         previous: The items of the last scan, from ``scan`` to ``put_away``; None where they are not known.
         whole: All items of this scan, from ``scan`` to ``put_away``, also where a sample is taken of them.
@@ -49,6 +51,8 @@ class Preparation:
     source: Source
     record: SourceRecord
     card: ModelCard | None
+    until: datetime | None = None
+    later: list[str] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
     previous: pa.Table | None = None
     whole: pa.Table | None = None
@@ -103,9 +107,24 @@ class Preparation:
         self.previous, self.whole = previous, scan.items
         if self.settings.sample is not None:
             scan = sampling.sample(scan, self.settings.sample)
+        if self.until is not None:
+            scan = self._not_after(scan, self.until)
         for warning in scan.warnings:
             self.warn(warning)
         return scan
+
+    def _not_after(self, scan: Scan, until: datetime) -> Scan:
+        """The scan without what is later than it is to look."""
+        items = scan.items
+        if "event_ts" not in items.column_names or (items.num_rows and items["event_ts"].null_count == items.num_rows):
+            self.warn("no item has a time (is a time column named?): all are taken, whatever time is taken for now")
+            return scan
+        after: Any = pc.greater(items["event_ts"], pa.scalar(until, pa.timestamp("us", tz="UTC")))
+        mask: Any = pc.fill_null(after, False)
+        self.later = frames.strings(items.filter(mask), "item_id")
+        if self.later:
+            self.reporter.message(f"left for later runs: {len(self.later):,} of a time after {until.isoformat()}")
+        return replace(scan, items=items.filter(pc.invert(mask)))
 
     def put_away(self, scan: Scan) -> Scan:
         """Leaves the items of a scan on disk, so that memory is free of them while the model works.
@@ -120,8 +139,10 @@ class Preparation:
         if self._new and whole is not None:
             frames.write(self.layout.storage, self._caches[1], whole)
         self.previous = self.whole = None
-        noted = scan.items.select(["item_id"]) if self.record.added else scan.items.schema.empty_table()
-        return replace(scan, items=noted)
+        if not self.record.added:
+            return replace(scan, items=scan.items.schema.empty_table())
+        later = pa.table({"item_id": pa.array(self.later, pa.string())})  # may be in the table all the same
+        return replace(scan, items=pa.concat_tables([scan.items.select(["item_id"]), later]))
 
     def remember(self) -> None:
         """Makes the scan that was put away the last one, which the next run starts from."""
@@ -142,7 +163,7 @@ class Preparation:
                 stored = table.rows()
         if stored is not None:
             self._check_owners(scan, stored)
-        held = [reject.item_id for reject in scan.rejects]
+        held = [*(reject.item_id for reject in scan.rejects), *self.later]
         if scan.unreachable and stored is not None:
             held += [i for i in frames.strings(stored, "item_id") if i.startswith(scan.unreachable)]
         refused = _nothing_refused()
@@ -213,9 +234,10 @@ def implausible(preparation: Preparation, scan: Scan, plan: Plan, table: Feature
         there = frames.strings(table.rows(["item_id"]), "item_id") if there is None else there
         stored = len({chunk_rows.parent_of(item) for item in there})
     allowed = preparation.settings.max_removed_share
-    if scan.items.num_rows and (removed <= _REMOVAL_ITEMS or removed <= allowed * stored):
+    there_is_some = bool(scan.items.num_rows or preparation.later)
+    if there_is_some and (removed <= _REMOVAL_ITEMS or removed <= allowed * stored):
         return None
-    why = "its source is empty" if not scan.items.num_rows else f"more than {allowed:.0%}"
+    why = "its source is empty" if not there_is_some else f"more than {allowed:.0%}"
     named = ", ".join(missing[:3]) + (", …" if removed > 3 else "")
     return f"{removed:,} of {stored:,} {what} would leave '{preparation.name}': {why}. Missing now: {named}"
 

@@ -8,7 +8,7 @@ __all__ = ["Reporter"]
 class Reporter:
     """Receives a run's progress and ignores it; the command line draws it.
 
-    ``advance`` is called from several threads.
+    ``advance`` is called from several threads; ``stage`` and ``between`` from the run's own.
     """
 
     def stage(self, name: str, total: int | None = None) -> None:
@@ -19,6 +19,9 @@ class Reporter:
 
     def at(self, name: str, done: int, total: int | None) -> None:
         """The stage of that name has done so many."""
+
+    def between(self) -> None:
+        """A piece of work is durable, and the next one has not begun: a run may be ended here by raising."""
 
     def message(self, text: str) -> None:
         """Something worth saying once, such as a download and its size."""

@@ -12,16 +12,17 @@ from typing import Literal
 
 import pyarrow as pa
 
-from featstore import founding, models
+from featstore import addresses, founding, models
 from featstore.encode.workers import Clock
 from featstore.errors import (
+    DeadlineError,
     FeatstoreError,
     GateError,
     InterruptedRunError,
     SettingsError,
     TooManyRejectsError,
 )
-from featstore.extract import chunks, late, members, opening, recovery, refusals, summary
+from featstore.extract import chunks, late, leaving, members, opening, recovery, refusals, summary
 from featstore.extract.finish import Pending, assemble, carried_rejects
 from featstore.extract.plan import Plan, Staged
 from featstore.extract.planned import Planned
@@ -57,6 +58,7 @@ def extract(
     *,
     reporter: Reporter | None = None,
     dry_run: bool = False,
+    until: datetime | None = None,
 ) -> ExtractResult:
     """Brings a table in step with its source.
 
@@ -66,6 +68,7 @@ def extract(
         origins: Where each setting came from, for the manifest.
         reporter: Told of progress.
         dry_run: Plan and report only; nothing is written and no model is loaded.
+        until: As in ``staging``.
 
     Returns:
         What was done, or with ``dry_run`` would be.
@@ -79,9 +82,13 @@ def extract(
         ConflictError: Another run holds the table or was faster.
     """
     if dry_run:
-        return _rehearsed(layout, settings, origins, reporter or Reporter())
-    with staging(layout, settings, origins, reporter=reporter) as ready:
+        return _rehearsed(layout, settings, origins, reporter or Reporter(), until)
+    with staging(layout, settings, origins, reporter=reporter, until=until) as ready:
         result = ready.commit()
+    still = addresses.standing(layout, result.table, result.space_id, result.version)
+    if still is not None and result.status == "committed":
+        (reporter or Reporter()).warning(still)
+        result = replace(result, warnings=(*result.warnings, still))
     return _judge(settings, result)
 
 
@@ -92,6 +99,7 @@ def staging(
     origins: dict[str, SettingValue],
     *,
     reporter: Reporter | None = None,
+    until: datetime | None = None,
 ) -> Iterator[Ready]:
     """Does all of an extract but its commit, and holds the table for the length of the block.
 
@@ -103,6 +111,8 @@ def staging(
         settings: What to do.
         origins: Where each setting came from, for the manifest.
         reporter: Told of progress.
+        until: Items of a later ``event_ts`` are left alone: neither added nor changed nor removed. Those without
+            one are taken.
 
     Yields:
         What would be committed.
@@ -126,19 +136,23 @@ def staging(
         record = opening.check_source(layout, name, source, modality, settings)
         card = models.ensure(layout, request, progress=reporter.message)
         source = chunks.wrap(source, layout, card, settings)
-        found = Preparation(layout, settings, reporter, name, source, record, card)
+        found = Preparation(layout, settings, reporter, name, source, record, card, until)
         yield _Run(found, origins, started).stage()
 
 
 def _rehearsed(
-    layout: Layout, settings: ExtractSettings, origins: dict[str, SettingValue], reporter: Reporter
+    layout: Layout,
+    settings: ExtractSettings,
+    origins: dict[str, SettingValue],
+    reporter: Reporter,
+    until: datetime | None,
 ) -> ExtractResult:
     started = time.monotonic()
     name, settings, origins, request, modality, source = _opened(layout, settings, origins)
     record = opening.check_source(layout, name, source, modality, settings)
     known = models.find(layout, request)
     source = source if known is None else chunks.wrap(source, layout, known, settings)
-    found = Preparation(layout, settings, reporter, name, source, record, known)
+    found = Preparation(layout, settings, reporter, name, source, record, known, until)
     return _Run(found, origins, started).rehearse()
 
 
@@ -237,7 +251,7 @@ class Ready:
             ConflictError: The table has moved since the plan was made.
             StorageError: The disk refused.
         """
-        return self._run.commit(self._done)
+        return self._run.commit(self._done, self._candidate)
 
     def refuse(self, why: str) -> None:
         """Leaves the table as it is and keeps what would have been committed; ``publish`` can do it later."""
@@ -288,6 +302,7 @@ class _Run:
         if opened is not None and not resumed:
             plan = self.preparation.plan(scan, table, self._staged(unfinished))
         self._guard(scan, plan, table)
+        leaving.prepare(self.layout, table, scan, self.settings)
         scan = self.preparation.put_away(scan)
 
         if opened is not None and resumed:
@@ -322,7 +337,7 @@ class _Run:
             raise
         return Ready(self, _Done(scan, plan, table, manifest, receipts, pending, resumed_shards, unfinished, clock))
 
-    def commit(self, done: _Done) -> ExtractResult:
+    def commit(self, done: _Done, candidate: FeatureTable | None = None) -> ExtractResult:
         """The one commit, and what is remembered after it."""
         manifest = done.manifest
         if manifest is None:
@@ -330,6 +345,7 @@ class _Run:
         try:
             version = done.table.version
             if done.pending:
+                leaving.keep(self.layout, done.table, done.pending, manifest, candidate)
                 version = done.table.commit(
                     run_id=manifest.run_id,
                     add=done.pending.add,
@@ -340,7 +356,7 @@ class _Run:
             self._end_badly(manifest, error, done.scan, done.plan, done.receipts, done.table, done.resumed)
             raise
         result = self.result_of(done, "nothing new" if version == done.table.version else "committed", version)
-        self._finish(done, replace(manifest, status="committed", finished_ts=_now(), result=result))
+        self._finish(done, replace(manifest, status="committed", finished_ts=_now(), result=result, error=None))
         return result
 
     def _finish(self, done: _Done, manifest: Manifest | None) -> None:
@@ -377,6 +393,11 @@ class _Run:
     def _guard(self, scan: Scan, plan: Plan, table: FeatureTable | None) -> None:
         """Refuses a run that would make nothing, or empty the table because its source is not what it was."""
         if table is None or table.version is None:
+            if self.preparation.later and not scan.items.num_rows:
+                raise GateError(
+                    f"all {len(self.preparation.later):,} items of {self.source.uri} are later than "
+                    f"{self.preparation.until}; the table '{self.name}' was not made."
+                )
             _check_first(self.name, self.source, scan)
         why = implausible(self.preparation, scan, plan, table)
         if why is not None and table is not None:
@@ -384,7 +405,12 @@ class _Run:
             raise GateError(
                 f"{why}. Nothing was changed.",
                 hint=f"If {self.source.uri} is really complete, run again with --allow-removals.",
-                context={"result": refused},
+                context={
+                    "result": refused,
+                    "missing": plan.removed[:10],
+                    "removed": plan.counts.removed,
+                    "stored": len(table),
+                },
             )
 
     def _staged(self, runs: Sequence[Manifest]) -> list[Staged]:
@@ -438,6 +464,7 @@ class _Run:
         self.device = context.encoder.backbone.device
         started, finished = time.monotonic(), 0
         for shard in pending:
+            self.reporter.between()
             receipt = run_shard(context, shard)
             receipts.append(receipt)
             finished += receipt.rows + len(receipt.rejects)
@@ -467,7 +494,7 @@ class _Run:
         resumed: int,
     ) -> None:
         """Notes how the run ended; the error itself goes on to the caller whatever happens here."""
-        interrupted = isinstance(error, InterruptedRunError | KeyboardInterrupt)
+        interrupted = isinstance(error, InterruptedRunError | DeadlineError | KeyboardInterrupt)
         status: Literal["interrupted", "failed"] = "interrupted" if interrupted else "failed"
         result = self._result(
             manifest.run_id, scan, plan, receipts, status, table.version, resumed=resumed, seconds_written=Clock()

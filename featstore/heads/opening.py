@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from featstore.layout import Layout
 
-__all__ = ["CARD", "PREDICTIONS", "cards", "find_card", "has_head", "newest_card", "open_head", "versions"]
+__all__ = ["CARD", "PREDICTIONS", "cards", "find_card", "has_head", "newest_card", "open_head", "standing", "versions"]
 
 CARD = "card.json"
 PREDICTIONS = "predictions.parquet"
@@ -70,6 +70,15 @@ def find_card(layout: Layout, address: str) -> HeadCard:
             hint="featstore ls heads",
         )
     return _card(layout, name, version)
+
+
+def standing(layout: Layout, name: str, version: int) -> str | None:
+    """What a head's bare name means, in words, where it is not this version; None where it is."""
+    for one in published.every(layout):
+        there = one.state.heads.get(name)
+        if there is not None and there != version:
+            return f"'{name}' still means version {there}, which is published with '{one.name}'; name {name}:{version}"
+    return None
 
 
 def newest_card(layout: Layout, name: str) -> HeadCard | None:

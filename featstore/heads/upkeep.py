@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from featstore import published
 from featstore.errors import FeatstoreError, IntegrityError, LockedError
 from featstore.heads import opening
 from featstore.records import Artefact, Finding, HeadCard, SplitRecord
@@ -62,6 +63,8 @@ def clean(
 ) -> tuple[dict[str, list[int]], list[int]]:
     """Removes the old versions of each head, and what killed trainings have left.
 
+    What is published, or can be gone back to, stays.
+
     Args:
         layout: The store.
         keep_versions: How many of a head's newest versions stay; at least 1.
@@ -77,15 +80,17 @@ def clean(
     """
     before = time.time() - older_than_seconds
     for name in layout.storage.folders(layout.heads()):
-        for version in opening.versions(layout, name)[: max(1, keep_versions)]:
+        there = opening.versions(layout, name)
+        for version in (v for v in _staying(layout, name, there, keep_versions) if v in there):
             _card(layout, name, version)  # before older ones go: what stays in their place must be whole
     kept: dict[str, list[int]] = {}
     sizes: list[int] = []
     for name in layout.storage.folders(layout.heads()):
-        there = opening.versions(layout, name)
-        stay = there[: max(1, keep_versions)]
+        there = stay = opening.versions(layout, name)
         try:
             with locks.hold(layout.storage, layout.head_lock(name), purpose=f"gc of head '{name}'"):
+                there = opening.versions(layout, name)
+                stay = _staying(layout, name, there, keep_versions)
                 for version in _folders(layout, name):
                     folder = layout.head(name, version)
                     files = {path: layout.storage.stat(path) for path in layout.storage.files(folder)}
@@ -104,6 +109,12 @@ def clean(
         if stay:
             kept[name] = sorted(stay)
     return kept, sizes
+
+
+def _staying(layout: Layout, name: str, there: list[int], keep_versions: int) -> list[int]:
+    """The versions of a head that stay: the newest, and those that a table is or was published with."""
+    needed = {state.heads[name] for _, state in published.pins(layout) if name in state.heads}
+    return [v for at, v in enumerate(there) if at < max(1, keep_versions) or v in needed]
 
 
 def _folders(layout: Layout, name: str) -> list[int]:

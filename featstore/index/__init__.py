@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featstore.index.upkeep import clean, made_from, pinned, summary, verify
+from featstore.index.upkeep import clean, own, pinned, summary, verify
 
 if TYPE_CHECKING:
     from featstore.index.opening import open_index
     from featstore.index.run import build, plan
     from featstore.index.table_index import TableIndex
 
-__all__ = ["TableIndex", "build", "clean", "made_from", "open_index", "pinned", "plan", "summary", "verify"]
+__all__ = ["TableIndex", "build", "clean", "open_index", "own", "pinned", "plan", "summary", "verify"]
 
 
 def __getattr__(name: str) -> object:

@@ -19,7 +19,7 @@ __all__ = ["newest_card", "open_index", "open_vectors"]
 
 
 def open_index(layout: Layout, features: FeatureTable) -> TableIndex | None:
-    """Opens the index of the very version, else the newest of the table in its space.
+    """Opens the index of the very version, else the one that is nearest to it: see ``newest_card``.
 
     The FAISS file is mapped, not read; its digest is compared on the first use and after every change.
 
@@ -47,14 +47,17 @@ def open_index(layout: Layout, features: FeatureTable) -> TableIndex | None:
 
 
 def newest_card(layout: Layout, features: FeatureTable) -> IndexCard | None:
-    """The card of the index that serves a version best: its own, else the newest there is.
+    """The card of the index that serves a version best: its own, else the last before it, else the newest there is.
+
+    One of a later version may be of a run that a gate refused.
 
     Raises:
         IntegrityError: The card is damaged.
         SpaceMismatchError: It speaks of another space.
     """
     there = files.versions(layout, features.name, features.space_id)
-    for version in sorted(there, key=lambda version: (version == features.version, version), reverse=True):
+    own = features.version or 0
+    for version in sorted(there, key=lambda version: (version == own, version < own, version), reverse=True):
         card = files.find_card(layout, features.name, features.space_id, version)
         if card is None:
             continue  # being written, or what a killed run has left

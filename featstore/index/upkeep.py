@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from featstore import published
 from featstore.errors import FeatstoreError, IntegrityError, LockedError
 from featstore.index import files
 from featstore.records import Finding, IndexSummary
@@ -12,15 +13,21 @@ from featstore.storage import locks
 
 if TYPE_CHECKING:
     from featstore.layout import Layout
+    from featstore.tables import FeatureTable
 
-__all__ = ["clean", "made_from", "pinned", "summary", "verify"]
+__all__ = ["clean", "own", "pinned", "summary", "verify"]
 
 _AGAIN = "search compares with every vector until featstore index has made it again"
 
 
-def summary(layout: Layout, name: str, space_id: str) -> IndexSummary | None:
-    """What is worth saying of a table's newest index in one line; None where there is none."""
-    for version in files.versions(layout, name, space_id):
+def summary(layout: Layout, name: str, space_id: str, serving: int | None = None) -> IndexSummary | None:
+    """What is worth saying of the index that serves a version, in one line; None where there is none.
+
+    It is the version's own, else the last before it, else the table's newest.
+    """
+    there = files.versions(layout, name, space_id)
+    own = max(there, default=0) if serving is None else serving
+    for version in sorted(there, key=lambda version: (version == own, version < own, version), reverse=True):
         try:
             card = files.find_card(layout, name, space_id, version)
         except IntegrityError:
@@ -37,10 +44,16 @@ def summary(layout: Layout, name: str, space_id: str) -> IndexSummary | None:
     return None
 
 
-def made_from(layout: Layout, name: str, space_id: str) -> list[int]:
-    """The versions of a table that have an index of their own, the newest first."""
-    there = files.versions(layout, name, space_id)
-    return [v for v in there if layout.storage.exists(layout.index(name, space_id, v, files.CARD))]
+def own(layout: Layout, table: FeatureTable) -> int | None:
+    """The table's version, where it has an index that was made from just this one; else None."""
+    if table.version is None:
+        return None
+    try:
+        card = files.find_card(layout, table.name, table.space_id, table.version)
+    except IntegrityError:
+        return None  # it can be made again
+    # What a refused run has left under this number was made from other files.
+    return table.version if card is not None and card.files == table.file_rows else None
 
 
 def verify(layout: Layout, name: str, space_id: str) -> list[Finding]:
@@ -65,15 +78,19 @@ def verify(layout: Layout, name: str, space_id: str) -> list[Finding]:
 
 
 def pinned(layout: Layout, name: str, space_id: str) -> list[int]:
-    """The versions of a table whose data files must stay because its index was made from them: that of the newest."""
-    for version in files.versions(layout, name, space_id):
-        if layout.storage.exists(layout.index(name, space_id, version, files.CARD)):
-            return [version]
-    return []
+    """The versions of a table whose indexes stay: that of the newest, and of what is or was published.
+
+    Their data files must stay as well.
+    """
+    states = [state for table, state in published.pins(layout) if (table, state.space_id) == (name, space_id)]
+    wanted = {version for state in states for version in (state.table_version, state.index_version)}
+    there = files.versions(layout, name, space_id)
+    whole = [v for v in there if layout.storage.exists(layout.index(name, space_id, v, files.CARD))]
+    return [version for version in whole if version == whole[0] or version in wanted]
 
 
 def clean(layout: Layout, name: str, space_id: str, *, older_than_seconds: float, dry_run: bool) -> list[int]:
-    """Removes indexes that a newer one has superseded, and what killed runs have left.
+    """Removes indexes that a newer one has superseded and no published state needs, and what killed runs have left.
 
     Args:
         layout: The store.
@@ -85,11 +102,11 @@ def clean(layout: Layout, name: str, space_id: str, *, older_than_seconds: float
     Returns:
         The bytes of each file that went. Nothing where an index is just being made.
     """
-    keep = pinned(layout, name, space_id)
     before = time.time() - older_than_seconds
     sizes: list[int] = []
     try:
         with locks.hold(layout.storage, layout.index_lock(name, space_id), purpose=f"gc of indexes of '{name}'"):
+            keep = pinned(layout, name, space_id)  # under the lock: one that was made meanwhile is the newest now
             for version in files.versions(layout, name, space_id):
                 folder = layout.index(name, space_id, version)
                 there = {path: layout.storage.stat(path) for path in layout.storage.files(folder)}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from featstore.records import SettingValue
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, TorchSettings
+from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, Share, TorchSettings
 
 __all__ = ["Gates", "HeadJob", "Job"]
+
+# R² of a head that is worse than saying the mean is below 0.
+Figure = Annotated[float, Field(le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +31,15 @@ class Gates:
     """What must hold before a job publishes; None is not looked at.
 
     ``min_recall`` is of the index at its k, ``max_drift_auc`` the classifier's area between what was published and
-    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name.
+    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name. The bounds of their
+    types are checked where a file is loaded.
     """
 
-    max_reject_share: float = 0.01
-    max_removed_share: float = 0.2
-    min_recall: float | None = None
-    max_drift_auc: float | None = None
-    min_accuracy: dict[str, float] = field(default_factory=dict)
+    max_reject_share: Share = 0.01
+    max_removed_share: Share = 0.2
+    min_recall: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    max_drift_auc: Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)] | None = None
+    min_accuracy: dict[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,7 @@ class Job:
         gates: What must hold.
         keep: How many earlier states stay to go back to.
         textfile: A file for Prometheus, None for none.
+        store: The store that the file names, None where it names none.
         file: The TOML file, None where the job was made in Python.
         digest: SHA-256 of what the job says, wherever each setting came from.
         origins: Where each setting came from.
@@ -64,6 +71,7 @@ class Job:
     gates: Gates = Gates()
     keep: int = 5
     textfile: str | None = None
+    store: str | None = None
     file: str | None = None
     digest: str = ""
     origins: dict[str, SettingValue] = field(default_factory=dict)

@@ -7,6 +7,7 @@ Times are ISO 8601 in UTC, digests are lower-case hexadecimal SHA-256, sizes are
 from __future__ import annotations
 
 from featstore.records.drift import DriftMeasure, DriftReport, ShiftedItem
+from featstore.records.features import FeatureExport, FeatureOrigin, HistoryRecord
 from featstore.records.heads import (
     BaselineFigures,
     CandidateFigures,
@@ -31,6 +32,10 @@ from featstore.records.refresh import (
     GateItem,
     GateOutcome,
     HeadOutcome,
+    JobCheck,
+    JobDraft,
+    JobProblem,
+    JobStanding,
     JobState,
     Published,
     PublishedState,
@@ -129,6 +134,8 @@ __all__ = [
     "ExportOrigin",
     "ExportResult",
     "ExtractResult",
+    "FeatureExport",
+    "FeatureOrigin",
     "Finding",
     "GateItem",
     "GateOutcome",
@@ -142,6 +149,7 @@ __all__ = [
     "HeadPlan",
     "HeadPrediction",
     "HeadTask",
+    "HistoryRecord",
     "ImagePreprocessing",
     "IndexCard",
     "IndexPlan",
@@ -149,6 +157,10 @@ __all__ = [
     "IndexRequest",
     "IndexSummary",
     "ItemCosine",
+    "JobCheck",
+    "JobDraft",
+    "JobProblem",
+    "JobStanding",
     "JobState",
     "Manifest",
     "Modality",

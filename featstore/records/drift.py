@@ -14,7 +14,7 @@ class DriftMeasure:
 
     ``effect`` is its size, in the unit that ``about`` names, and ``expected`` what it is between samples that do not
     differ (the mean over permutations). ``p`` is the chance of an effect at least as large between such samples, and
-    ``adjusted`` the same with all measures taken together.
+    ``adjusted`` the same with all measures taken together. ``head`` is whose classes moved, None for the others.
     """
 
     name: Literal["classifier", "mmd", "centroid", "norm", "novelty", "classes"]
@@ -23,6 +23,7 @@ class DriftMeasure:
     p: float
     adjusted: float
     about: str
+    head: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,10 @@ __all__ = [
     "GateItem",
     "GateOutcome",
     "HeadOutcome",
+    "JobCheck",
+    "JobDraft",
+    "JobProblem",
+    "JobStanding",
     "JobState",
     "PublishResult",
     "Published",
@@ -30,7 +34,8 @@ class PublishedState:
 
     ``index_version`` is the table version that its index was made from, None without an index. ``heads`` are their
     versions by name. ``run_id`` is the run that made the table version. ``as_of`` is the time that the job was
-    told to take for now, None where it was told none.
+    told to take for now, None where it was told none. ``others`` are those of the heads that ``job`` does not keep:
+    other jobs of the table do.
     """
 
     space_id: str
@@ -43,6 +48,7 @@ class PublishedState:
     job_digest: str | None = None
     reason: str | None = None
     as_of: str | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +129,19 @@ class HeadOutcome:
 
     ``version`` is the one that is (or would be) published, ``before`` the one published until now. ``figures`` are
     those of that version on the test items of the new table version; ``difference`` is a refitted head's figures
-    minus those of the one before on the same items.
+    minus those of the one before on the same items. ``failed`` heads could be neither measured nor fitted, which
+    ``reason`` explains. ``wrong`` are test items that it is sure of, and wrong about, the surest first.
     """
 
     head: str
-    action: Literal["kept", "refitted", "trained", "refit dropped"]
+    action: Literal["kept", "refitted", "trained", "refit dropped", "failed"]
     reason: str
     version: int | None
     before: int | None
     folder: str | None
     figures: dict[str, Estimate]
     difference: dict[str, Estimate] = field(default_factory=dict)
+    wrong: tuple[GateItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,3 +227,61 @@ class JobState:
     last_published_ts: str | None
     failures: int
     next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStanding:
+    """One line of ``ls jobs``: how a job stands.
+
+    ``status`` is that of its last run, ``never run``, or ``unreadable`` where its file is not as it must be, which
+    ``note`` explains. ``age_seconds`` is the time since its last success. ``stale`` is None where no age was asked
+    about; a job that never succeeded is stale at any age.
+    """
+
+    job: str
+    file: str | None
+    table: str
+    status: str
+    last_run_id: str | None
+    last_started_ts: str | None
+    last_success_ts: str | None
+    last_published_ts: str | None
+    age_seconds: float | None
+    stale: bool | None
+    published_version: int | None
+    failures: int
+    next: str | None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProblem:
+    """One thing that is wrong in a job's file: its key, such as ``head[1].refit`` (counted from 0), and its line."""
+
+    path: str
+    line: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCheck:
+    """What ``jobs check`` found in one file; ``warnings`` are of what lies around it, and do not make it wrong."""
+
+    file: str
+    job: str | None
+    table: str | None
+    digest: str | None
+    problems: tuple[JobProblem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDraft:
+    """What ``jobs new`` wrote; ``notes`` say what it could not know."""
+
+    job: str
+    file: str
+    table: str
+    space_id: str
+    heads: tuple[str, ...]
+    notes: tuple[str, ...] = ()

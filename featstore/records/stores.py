@@ -373,7 +373,7 @@ class ExtractResult:
 
     ``seen = stored + reused + rejected``. ``stored`` were embedded in this run, ``reused`` are
     unchanged, renamed or of equal content, ``rejected`` includes those rejected before and not
-    retried. ``version`` is None while nothing was ever committed.
+    retried. ``version`` is None while nothing was ever committed. ``shards`` are those of the run's plan.
     """
 
     run_id: str | None
@@ -399,6 +399,7 @@ class ExtractResult:
     truncated: int = 0
     tokens: int = 0
     bytes_written: int = 0
+    shards: int = 0
     resumed_shards: int = 0
     stage_seconds: StageSeconds = field(default_factory=StageSeconds)
     rates: dict[str, float] = field(default_factory=dict)
@@ -431,7 +432,11 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitInfo:
-    """One version of a feature table, as ``show --history`` lists it."""
+    """One version of a feature table, as ``show --history`` lists it.
+
+    ``published`` is what became of it: what the table's name means now, what ``rollback`` can go back to, or what was
+    taken back; None for all others.
+    """
 
     version: int
     timestamp: str
@@ -441,6 +446,7 @@ class CommitInfo:
     rows_removed: int
     files_added: int
     files_removed: int
+    published: Literal["published", "previous", "taken back"] | None = None
 
 
 # ── out ───────────────────────────────────────────────────────────────────────────────────────
@@ -679,7 +685,11 @@ class IndexSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSummary:
-    """One line of ``ls``, and the head of ``show``: a table at one version."""
+    """One line of ``ls``, and the head of ``show``: a table at one version.
+
+    ``newest`` is the version that was committed last. ``published`` is the version that the table's bare name means, in
+    this space; None where nothing of it is published in this space. While ``held``, jobs publish nothing.
+    """
 
     table: str
     space_id: str
@@ -695,6 +705,9 @@ class TableSummary:
     columns: tuple[str, ...]
     path: str
     index: IndexSummary | None = None
+    newest: int | None = None
+    published: int | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

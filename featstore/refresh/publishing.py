@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featstore import addresses, index, published
-from featstore.errors import GateError, NotFoundError, UsageError
+from featstore import addresses, published
+from featstore.errors import ConflictError, NotFoundError, UsageError
 from featstore.extract import late
 from featstore.heads import opening
 from featstore.models import load_card
-from featstore.records import Manifest, PublishedState, PublishResult, RefreshResult
+from featstore.records import JobState, Manifest, PublishResult, RefreshResult
+from featstore.refresh import moving
 from featstore.refresh.made import made_by
 from featstore.storage import documents, locks
 from featstore.tables import FeatureTable, past
+from featstore.training.keeping import adopt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from featstore.layout import Layout
+    from featstore.records import HeadOutcome
 
 __all__ = ["publish", "rollback"]
 
@@ -57,8 +60,7 @@ def publish(
         table = FeatureTable.open(layout, name, space_id, where.version)
         past.check_kept(layout, table)
         before = published.find(layout, name)
-        heads = {} if before is None else _fitting(layout, before.state.heads, space_id)
-        return _moved(layout, table, heads, made_by(table), reason)
+        return moving.move(layout, table, moving.heads_of(layout, table, before), made_by(table), reason)
 
 
 def rollback(
@@ -89,9 +91,9 @@ def rollback(
         if before is None:
             raise NotFoundError(f"nothing of '{name}' is published.", hint="See: featstore ls")
         if before.previous:
-            _check(layout, name, before.previous[0])
-        made = published.back(layout, name, expected=before, published_ts=_now(), reason=reason, hold=hold)
-        again = f"featstore publish {name}:{before.state.table_version} --reason TEXT"
+            moving.check(layout, name, before.previous[0])
+        made = published.back(layout, name, expected=before, published_ts=moving.now(), reason=reason, hold=hold)
+        again = f"featstore publish {name}@{before.state.space_id}:{before.state.table_version} --reason TEXT"
         return PublishResult(name=name, now=made.state, before=before.state, held=made.held, next=(again,))
 
 
@@ -107,6 +109,11 @@ def _run(layout: Layout, run_id: str, reason: str | None, warn: Callable[[str], 
     name = refreshed.table if refreshed is not None else manifest.name if manifest is not None else ""
     with _held(layout, name, warn):
         staged = late.find(layout, run_id)
+        if staged is None and manifest is not None and manifest.status == "superseded":
+            raise ConflictError(
+                f"run {run_id} is superseded: a later run was committed to '{name}' and took over its vectors.",
+                hint=f"See what there is: featstore show {name} --history",
+            )
         if staged is not None:
             version: int | None = late.commit(layout, staged)
             space_id: str | None = staged.space_id
@@ -116,7 +123,8 @@ def _run(layout: Layout, run_id: str, reason: str | None, warn: Callable[[str], 
             version = table.committed(run_id)
         else:
             assert refreshed is not None
-            space_id, version = refreshed.space_id, refreshed.version
+            whole = refreshed.status not in ("failed", "interrupted")
+            space_id, version = refreshed.space_id, refreshed.version if whole else None
         if version is None or space_id is None:
             status = refreshed.status if refreshed is not None else manifest.status if manifest is not None else ""
             raise UsageError(
@@ -125,75 +133,48 @@ def _run(layout: Layout, run_id: str, reason: str | None, warn: Callable[[str], 
             )
         table = FeatureTable.open(layout, name, space_id, version)
         past.check_kept(layout, table)
-        before = published.find(layout, name)
-        heads = {} if before is None else _fitting(layout, before.state.heads, space_id)
-        if refreshed is not None:
-            from featstore.training.keeping import adopt
-
-            for outcome in refreshed.heads:
-                # One that was adopted before a crash has no folder any more; its newest version is it.
-                there = outcome.folder is not None and layout.storage.exists(f"{outcome.folder}/{opening.CARD}")
-                if outcome.folder is not None and there:
-                    heads[outcome.head] = adopt(layout, outcome.folder).version
-                elif outcome.version is not None:
-                    heads[outcome.head] = outcome.version
-        return _moved(layout, table, heads, run_id, reason, refreshed)
+        if refreshed is None or (refreshed.status in ("failed", "interrupted") and not refreshed.gates):
+            before = published.find(layout, name)  # it did not come to its heads
+            return moving.move(layout, table, moving.heads_of(layout, table, before), made_by(table), reason)
+        outcomes = tuple(_settled(layout, run_id, outcome) for outcome in refreshed.heads)
+        heads = {outcome.head: outcome.version for outcome in outcomes if outcome.version is not None}
+        before, mine = published.find(layout, name), [outcome.head for outcome in outcomes]
+        besides = moving.others(layout, before, refreshed.job, mine, space_id, warn=warn)
+        made = moving.move(layout, table, heads, made_by(table), reason, refreshed, besides)
+        _noted(layout, replace(refreshed, heads=outcomes), table, made.now.published_ts)
+        return made
 
 
-def _moved(
-    layout: Layout,
-    table: FeatureTable,
-    heads: dict[str, int],
-    run_id: str | None,
-    reason: str | None,
-    refreshed: RefreshResult | None = None,
-) -> PublishResult:
-    before = published.find(layout, table.name)
-    there = index.made_from(layout, table.name, table.space_id)
-    state = PublishedState(
-        space_id=table.space_id,
-        table_version=table.version or 0,
-        index_version=table.version if table.version in there else None,
-        heads=heads,
-        run_id=run_id,
-        published_ts=_now(),
-        job=None if refreshed is None else refreshed.job,
-        job_digest=None if refreshed is None else refreshed.job_digest,
-        reason=reason,
-        as_of=None if refreshed is None else refreshed.as_of,
+def _settled(layout: Layout, run_id: str, outcome: HeadOutcome) -> HeadOutcome:
+    """A head of a run as one of its name's versions.
+
+    Raises:
+        NotFoundError: What the run had trained is gone.
+    """
+    if outcome.folder is None:
+        return outcome
+    if not layout.storage.exists(f"{outcome.folder}/{opening.CARD}"):
+        raise NotFoundError(
+            f"head '{outcome.head}', which run {run_id} had trained, is gone.",
+            hint="Run the refresh again.",
+        )
+    return replace(outcome, version=adopt(layout, outcome.folder).version, folder=None)
+
+
+def _noted(layout: Layout, refreshed: RefreshResult, table: FeatureTable, when: str) -> None:
+    """Writes down that a run was published after all, and drops its heads, which are adopted."""
+    done = replace(
+        refreshed, status="published", version=table.version, published_version=table.version, error=None, next=()
     )
-    made = published.swap(layout, table.name, state, expected=before)
-    return PublishResult(
-        name=table.name,
-        now=made.state,
-        before=None if before is None else before.state,
-        held=made.held,
-        next=() if before is None else (f"featstore rollback {table.name}",),
-    )
-
-
-def _fitting(layout: Layout, heads: dict[str, int], space_id: str) -> dict[str, int]:
-    """Those heads of a published state that are of a space."""
-    return {
-        head: version
-        for head, version in heads.items()
-        if opening.find_card(layout, f"{head}:{version}").space_id == space_id
-    }
-
-
-def _check(layout: Layout, name: str, state: PublishedState) -> None:
-    """Refuses a state that is no longer whole; an index can be made again and is not needed."""
-    table = FeatureTable.open(layout, name, state.space_id, state.table_version)
-    past.check_kept(layout, table)
-    for head, version in state.heads.items():
-        card = opening.find_card(layout, f"{head}:{version}")
-        if card.space_id != state.space_id:
-            raise GateError(f"head {head}:{version} is of the space {card.space_id}, the table of {state.space_id}.")
+    documents.write(layout.storage, layout.refresh(done.run_id), done)
+    layout.storage.delete_folder(layout.run(done.run_id, "heads"))
+    job = documents.find(layout.storage, layout.job(done.job), JobState)
+    if job is not None and job.last_run_id == done.run_id:
+        good = replace(
+            job, last_status="published", last_success_ts=when, last_published_ts=when, failures=0, next=None
+        )
+        documents.write(layout.storage, layout.job(done.job), good)
 
 
 def _held(layout: Layout, name: str, warn: Callable[[str], None]) -> AbstractContextManager[None]:
     return locks.hold(layout.storage, layout.lock(name), purpose=f"publishing '{name}'", warn=warn)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

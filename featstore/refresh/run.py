@@ -10,18 +10,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from featstore import addresses, published
-from featstore.errors import FeatstoreError, GateError, InterruptedRunError
+from featstore.errors import DeadlineError, FeatstoreError, GateError, InterruptedRunError
 from featstore.extract import staging
 from featstore.extract.prepare import new_run_id
 from featstore.extract.progress import Reporter
-from featstore.index import build
+from featstore.index import build, own
 from featstore.models import load_card
-from featstore.records import PublishedState, RefreshResult
-from featstore.refresh import drifting, gates, heads, metrics, state
-from featstore.refresh.made import made_by
+from featstore.records import ExtractResult, PublishedState, RefreshResult
+from featstore.refresh import drifting, gates, heads, metrics, moving, state
+from featstore.refresh.deadline import Until, seconds_of
+from featstore.refresh.made import last_of, made_by, same_rows
 from featstore.search.tuning import captions
 from featstore.storage import documents, locks
-from featstore.tables import FeatureTable
+from featstore.tables import FeatureTable, past
 from featstore.training.keeping import adopt
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from featstore.layout import Layout
     from featstore.records import (
         DriftReport,
-        ExtractResult,
         GateOutcome,
         HeadOutcome,
         IndexCard,
@@ -46,7 +46,8 @@ def refresh(
     layout: Layout,
     job: Job,
     *,
-    as_of: str | None = None,
+    as_of: str | datetime | None = None,
+    deadline: str | float | None = None,
     reporter: Reporter | None = None,
 ) -> RefreshResult:
     """Runs a job: brings its table, index and heads up to date beside what is published, then publishes all of it.
@@ -58,7 +59,9 @@ def refresh(
     Args:
         layout: The store.
         job: What to do.
-        as_of: The time to take for now, ISO 8601; later items are left for later runs.
+        as_of: The time to take for now, ISO 8601; items of a later ``event_ts`` are left for later runs. Before the
+            one of what is published there is nothing to do.
+        deadline: From when on no further shard or step is begun: seconds from now, or a text such as ``2h``.
         reporter: Told of progress.
 
     Returns:
@@ -68,19 +71,23 @@ def refresh(
         GateError: A gate refused, or the source is not what it was; nothing is published. The candidate is kept,
             and ``context["result"]`` is the result.
         ConflictError: Another run holds the job or the table, or committed first.
+        DeadlineError: The time is up; run it again to go on.
         InterruptedRunError: A signal stopped it; run it again to go on.
         FeatstoreError: What extract, index and train_head raise; nothing is published.
     """
     reporter = reporter or Reporter()
+    if deadline is not None:
+        reporter = Until(reporter, seconds_of(deadline))
+    until = None if as_of is None else past.moment(as_of)
     with locks.hold(layout.storage, layout.job_lock(job.name), purpose=f"job '{job.name}'", warn=reporter.warning):
-        return _Refresh(layout, job, as_of, reporter).go()
+        return _Refresh(layout, job, until, reporter).go()
 
 
 @dataclass
 class _Refresh:
     layout: Layout
     job: Job
-    as_of: str | None
+    until: datetime | None
     reporter: Reporter
     started_ts: str = field(default_factory=lambda: _now())
     started: float = field(default_factory=time.monotonic)
@@ -99,13 +106,18 @@ class _Refresh:
         try:
             result = self._run()
         except GateError as error:
+            self._take(error)
             found = error.context.get("result")
             if not isinstance(found, RefreshResult):  # an extract that would empty the table, an index without recall
+                if (verdict := gates.raised(error, self.job)) is not None:
+                    self.verdicts = (verdict,)
+                    error.hint = gates.advice(verdict, self.job)
                 found = self._result("refused", error=error.message)
                 error.context["result"] = self._keep(found)
             raise
         except BaseException as error:
-            interrupted = isinstance(error, InterruptedRunError | KeyboardInterrupt)
+            self._take(error)
+            interrupted = isinstance(error, InterruptedRunError | DeadlineError | KeyboardInterrupt)
             result = self._result("interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
             try:
                 self._keep(result)
@@ -114,9 +126,16 @@ class _Refresh:
             if isinstance(error, FeatstoreError):
                 error.context["result"] = result
             raise
-        return self._keep(result)
+        try:
+            return self._keep(result)
+        except FeatstoreError as error:  # all was done, but for writing down how it went
+            error.context["result"] = result
+            raise
 
     def _run(self) -> RefreshResult:
+        if (why := self._too_early()) is not None:
+            self.reporter.message(why)
+            return self._result("nothing new")
         with self._staged() as ready:
             self.before = published.find(self.layout, self.job.table)
             self._look(ready)
@@ -124,6 +143,7 @@ class _Refresh:
                 self.reporter.message(why)
                 if ready is not None:
                     self.extracted = ready.commit()
+                    self._judge_rejects(self.extracted)
                 return self._result("nothing new")
             self._build()
             self.verdicts = gates.judge(
@@ -147,7 +167,23 @@ class _Refresh:
                 return self._result("held")
             return self._publish(ready)
 
+    @property
+    def as_of(self) -> str | None:
+        """The time that is taken for now, ISO 8601 in UTC."""
+        return None if self.until is None else self.until.isoformat().replace("+00:00", "Z")
+
     # ── the steps ───────────────────────────────────────────────────────────────────────────
+
+    def _too_early(self) -> str | None:
+        """Why a run at this time has nothing to do; None where it has."""
+        before = published.find(self.layout, self.job.table)
+        if before is None or before.state.as_of is None or self.until is None:
+            return None
+        if self.until >= past.moment(before.state.as_of):
+            return None
+        state = before.state
+        self.candidate = FeatureTable.open(self.layout, self.job.table, state.space_id, state.table_version)
+        return f"nothing is new: what is published of '{self.job.table}' is of {state.as_of}, after {self.as_of}"
 
     @contextmanager
     def _staged(self) -> Iterator[Ready | None]:
@@ -160,7 +196,7 @@ class _Refresh:
             return
         settings = replace(settings, name=job.table, max_removed_share=job.gates.max_removed_share)
         begun = time.monotonic()
-        with staging(self.layout, settings, job.origins, reporter=self.reporter) as ready:
+        with staging(self.layout, settings, job.origins, reporter=self.reporter, until=self.until) as ready:
             self.spent["extract"] = time.monotonic() - begun
             yield ready
 
@@ -180,20 +216,28 @@ class _Refresh:
                 hint=f"Look at them: featstore show {self.job.table} --rejects",
             )
 
+    def _take(self, error: BaseException) -> None:
+        """How far an extract had come that ended before it was staged: under its own run the next one goes on."""
+        found = error.context.get("result") if isinstance(error, FeatstoreError) else None
+        if isinstance(found, ExtractResult):
+            self.extracted = found
+            self.run_id = found.run_id or self.run_id
+
     def _settled(self, ready: Ready | None) -> str | None:
         """Why there is nothing to do; None where there is."""
         before, made = self.before, self._made
         if (ready is not None and ready.pending) or before is None:
             return None
-        current = before.state
-        same = current.space_id == made.space_id
+        current, last = before.state, last_of(self.job.name, before)
+        same = current.space_id == last.space_id == made.space_id
         run = made_by(made)
-        if same and current.table_version == made.version and current.job_digest == self.job.digest:
+        versions = (current.table_version, last.table_version)
+        if same and last.job_digest == self.job.digest and all(same_rows(made, version) for version in versions):
             return f"nothing is new: version {made.version} of '{self.job.table}' is published"
-        if same and run in before.rolled_back:
+        if run in before.rolled_back:  # of whatever space: a rolled back change of the model is taken back as well
             return (
-                f"nothing is new: version {made.version} of '{self.job.table}' was rolled back, and its inputs have "
-                "not changed"
+                f"nothing is new: version {made.version} of '{self.job.table}' was taken back, and its inputs have "
+                f"not changed; featstore publish {made.name}@{made.space_id}:{made.version} brings it back"
             )
         return None
 
@@ -201,8 +245,9 @@ class _Refresh:
         """Everything that is made of the candidate; none of it is seen by anybody yet."""
         layout, job, made = self.layout, self.job, self._made
         model = load_card(layout, made.space_id)
-        with self._timed("drift"):
-            self.drift = drifting.drift_of(layout, self.before, made, reporter=self.reporter)
+        if job.gates.max_drift_auc is not None or any(head.refit == "on-drift" for head in job.heads):
+            with self._timed("drift"):  # seconds that only a job is charged with which goes by it
+                self.drift = drifting.drift_of(layout, self.before, made, reporter=self.reporter)
         with self._timed("heads"):
             self.outcomes = heads.settle(
                 layout,
@@ -219,6 +264,20 @@ class _Refresh:
                 asked = captions(layout, made, progress=self.reporter.message)
                 self.index = build(layout, made, job.index, queries=asked, reporter=self.reporter)
 
+    def _judge_rejects(self, extracted: ExtractResult) -> None:
+        """A source of which too much cannot be read is no quiet day."""
+        verdict = gates.rejected(self.layout, self.job, extracted)
+        self.verdicts = (verdict,)
+        if verdict.status == "refused":
+            why = gates.told([verdict])
+            look = f"featstore show {self.job.table} --rejects"
+            result = replace(self._result("refused", error=why), next=(look,))
+            raise GateError(
+                f"{why} Nothing else is new; what is published stays.",
+                hint=f"Look at them: {look}",
+                context={"result": self._keep(result)},
+            )
+
     def _refuse(self, ready: Ready | None, why: str) -> None:
         if ready is not None:
             ready.refuse(why)
@@ -234,6 +293,8 @@ class _Refresh:
         """The one commit, then the one swap."""
         layout, made = self.layout, self._made
         self.reporter.stage("publishing")
+        mine = [head.name for head in self.job.heads]
+        others = moving.others(layout, self.before, self.job.name, mine, made.space_id, warn=self.reporter.warning)
         if ready is not None:
             self.extracted = ready.commit()
         adopted = {outcome.head: self._adopted(outcome) for outcome in self.outcomes}
@@ -241,8 +302,9 @@ class _Refresh:
         state = PublishedState(
             space_id=made.space_id,
             table_version=now.version or 0,
-            index_version=None if self.index is None else self.index.version,
-            heads={head: version for head, version in adopted.items() if version is not None},
+            index_version=own(layout, now) if self.index is None else self.index.version,
+            heads=others | {head: version for head, version in adopted.items() if version is not None},
+            others=tuple(others),
             run_id=made_by(now),
             published_ts=_now(),
             job=self.job.name,
@@ -308,7 +370,7 @@ class _Refresh:
         if self.candidate is not None or result.status != "failed":
             documents.write(self.layout.storage, self.layout.refresh(result.run_id), result)
         state.keep(self.layout, self.job, result)
-        metrics.write(self.layout, self.job, result)
+        metrics.write(self.layout, self.job, result, warn=self.reporter.warning)
         return result
 
 

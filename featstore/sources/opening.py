@@ -10,7 +10,7 @@ from featstore.sources.folder import IMAGE_SUFFIXES, TEXT_SUFFIXES, FolderSource
 from featstore.sources.items import Source, SourceOptions
 from featstore.sources.listed import LIST_PREFIX, ListSource, list_uri
 from featstore.sources.shards import find_shards
-from featstore.storage import Storage
+from featstore.storage import Storage, shown
 
 __all__ = ["open_source", "source_uri"]
 
@@ -34,7 +34,8 @@ def open_source(uri: str, *, modality: Modality, options: SourceOptions | None =
         raise UsageError("no source was named: it is an empty text.", hint="For the working folder, write a point: .")
     if uri.startswith(("s3://", "gs://", "gcs://", "az://", "abfs://", "abfss://")):
         raise UsageError(
-            f"{uri}: sources in buckets are not supported yet.", hint="Copy or mount the bucket and name the folder."
+            f"{shown(uri)}: sources in buckets are not supported yet.",
+            hint="Copy or mount the bucket and name the folder.",
         )
     if uri == "-" or uri.startswith(LIST_PREFIX):
         return ListSource(uri, modality, options)

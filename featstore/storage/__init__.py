@@ -4,6 +4,6 @@
 ``locks`` keeps two runs apart, ``hashing`` names contents.
 """
 
-from featstore.storage.tree import Stat, Storage
+from featstore.storage.tree import Stat, Storage, shown
 
-__all__ = ["Stat", "Storage"]
+__all__ = ["Stat", "Storage", "shown"]

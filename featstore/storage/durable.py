@@ -39,7 +39,7 @@ def replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
     """
     new = temporary(path)
     try:
-        make_folder(path.parent)
+        _make_folder(path.parent)
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -89,7 +89,7 @@ def link(source: Path, target: Path) -> None:
         StorageError: The file is gone or the disk refused.
     """
     try:
-        make_folder(target.parent)
+        _make_folder(target.parent)
         try:
             os.link(source, target)
         except OSError:
@@ -99,10 +99,21 @@ def link(source: Path, target: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, each one durable in its parent."""
+    """Makes a folder and those above it, each one durable in its parent.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    try:
+        _make_folder(folder)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror or error}.") from error
+
+
+def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    _make_folder(folder.parent)
     with suppress(FileExistsError):
         os.mkdir(folder)
     _sync_folder(folder.parent)

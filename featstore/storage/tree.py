@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 from featstore.errors import NotFoundError, StorageError, UsageError
 from featstore.storage import durable
 
-__all__ = ["Stat", "Storage"]
+__all__ = ["Stat", "Storage", "shown"]
 
 _BUCKETS = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 
@@ -52,13 +52,13 @@ class Storage:
         scheme = urlparse(text).scheme if "://" in text else ""
         if scheme in _BUCKETS:
             raise UsageError(
-                f"{text}: stores in buckets are not supported yet.",
+                f"{shown(text)}: stores in buckets are not supported yet.",
                 hint="Use a local folder and copy it to the bucket after the run.",
             )
         if scheme == "file":
             text = unquote(urlparse(text).path)
         elif scheme:
-            raise UsageError(f"{text}: unknown scheme '{scheme}://'; use a path or file://.")
+            raise UsageError(f"{shown(text)}: unknown scheme '{scheme}://'; use a path or file://.")
         return cls(Path(os.path.abspath(os.path.expanduser(text))))
 
     def local(self, path: str = "") -> Path:
@@ -148,3 +148,9 @@ class Storage:
 
 def _failed(verb: str, path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot {verb} {path}: {error.strerror or error}.")
+
+
+def shown(url: str) -> str:
+    """A URL for a message: without user, password, query and fragment, which may be secrets."""
+    scheme, there, rest = url.partition("://")
+    return url if not there else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"

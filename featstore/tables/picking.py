@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from featstore.tables.footer import DataFile
     from featstore.tables.reading import Reader
 
-__all__ = ["Verified", "find", "rows_at", "vectors_at"]
+__all__ = ["Verified", "find", "locate", "rows_at", "vectors_at"]
 
 _SPARSE = 8
+
+_IDS_AT_ONCE = 1_000_000
 
 
 class Verified:
@@ -88,6 +92,52 @@ def vectors_at(reader: Reader, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return out if np.array_equal(back, np.arange(len(out))) else out[back.reshape(-1)]
 
 
+def locate(reader: Reader, ids: Sequence[str], names: Sequence[str]) -> pa.Table:
+    """As ``FeatureTable.locate``."""
+    wanted = reader.readable(names)
+    known = list(filter(_encodable, dict.fromkeys(ids)))
+    asked, raw = pa.array(known, pa.string()), sorted(item.encode() for item in known)
+    schema = pa.schema([*(reader.schema.field(name) for name in wanted), pa.field("_at", pa.int64())])
+    tables = [schema.empty_table()]
+    before = itertools.accumulate((live.rows for live in reader.files), initial=0)
+    start = {live.path: rows for live, rows in zip(reader.files, before, strict=False)}
+    for live, hits in itertools.groupby(_holding(reader, asked, raw), key=lambda hit: hit[0]):
+        with reader.opening(live) as file:
+            for _, group, places in hits:
+                rows = reader.read_group(file, wanted, group).take(places)
+                numbers = start[live.path] + file.chunks[group].first_row + places
+                tables.append(rows.append_column("_at", pa.array(numbers)))
+    return pa.concat_tables(tables)
+
+
+def _holding(
+    reader: Reader, asked: pa.Array[Any], raw: Sequence[bytes]
+) -> Iterator[tuple[LiveFile, int, NDArray[np.int64]]]:
+    """The row groups that hold some of the ids, and where in them."""
+    waiting: list[tuple[LiveFile, int, pa.ChunkedArray[Any]]] = []
+    for live in reader.files:
+        with reader.opening(live) as file:
+            groups = [group for group in range(len(file.chunks)) if _may_hold(file, group, raw)]
+            waiting += [(live, group, reader.read_group(file, ["item_id"], group)["item_id"]) for group in groups]
+        # Each look-up begins with a table of all that is asked for: one for many groups.
+        if sum(len(column) for *_, column in waiting) >= _IDS_AT_ONCE:
+            yield from _found(waiting, asked)
+            waiting = []
+    yield from _found(waiting, asked)
+
+
+def _found(
+    waiting: Sequence[tuple[LiveFile, int, pa.ChunkedArray[Any]]], asked: pa.Array[Any]
+) -> Iterator[tuple[LiveFile, int, NDArray[np.int64]]]:
+    chunks = [chunk for *_, column in waiting for chunk in column.chunks]
+    mask = pc.is_in(pa.chunked_array(chunks, pa.string()), value_set=asked).to_numpy()
+    ends = np.cumsum([len(column) for *_, column in waiting])
+    for (live, group, _), inside in zip(waiting, np.split(mask, ends[:-1]), strict=False):
+        places = np.flatnonzero(inside)
+        if len(places):
+            yield live, group, places
+
+
 def find(reader: Reader, ids: Sequence[str]) -> NDArray[np.int64]:
     """As ``FeatureTable.find``."""
     out = np.full(len(ids), -1, np.int64)
@@ -95,12 +145,12 @@ def find(reader: Reader, ids: Sequence[str]) -> NDArray[np.int64]:
     asked = {item: at for at, item in enumerate(dict.fromkeys(filter(_encodable, ids)))}
     found = np.full(len(asked), -1, np.int64)
     wanted = pa.array(list(asked), pa.string())
-    raw = [item.encode() for item in asked]
+    raw = sorted(item.encode() for item in asked)
     start = 0
     for live in reader.files:
         with reader.opening(live) as file:
             for group, chunk in enumerate(file.chunks):
-                if raw and _may_hold(file, group, raw):
+                if _may_hold(file, group, raw):
                     column = reader.read_group(file, ["item_id"], group)["item_id"]
                     places = np.flatnonzero(pc.is_in(column, value_set=wanted).to_numpy())
                     for place in places.tolist():
@@ -113,17 +163,18 @@ def find(reader: Reader, ids: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _may_hold(file: DataFile, group: int, ids: Sequence[bytes]) -> bool:
-    """Whether a row group's statistics leave room for one of the ids."""
+    """Whether a row group's statistics leave room for one of the ids, which are sorted."""
     found = file.metadata.row_group(group)
     for at in range(found.num_columns):
         column = found.column(at)
         if column.path_in_schema == "item_id":
             bounds = column.statistics
             if bounds is None or not bounds.has_min_max:
-                return True
+                return bool(ids)
             low, high = str(bounds.min).encode(), str(bounds.max).encode()
-            return any(low <= item <= high for item in ids)
-    return True
+            at = bisect.bisect_left(ids, low)
+            return at < len(ids) and ids[at] <= high
+    return bool(ids)
 
 
 def _encodable(text: str) -> bool:

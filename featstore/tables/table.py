@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +231,23 @@ class FeatureTable:
             IntegrityError: A file is missing or damaged.
         """
         return picking.find(self._reader(), ids)
+
+    def locate(self, ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """All rows of some items, without their vectors; read from no more than the row groups that may hold them.
+
+        Args:
+            ids: Any texts.
+            columns: The columns to read.
+
+        Returns:
+            The columns, then ``_at`` (int64), the rows' numbers in the order of ``rows()``. Ids that are not there have
+            no row.
+
+        Raises:
+            NotFoundError: There is no such column.
+            IntegrityError: A file is missing or damaged.
+        """
+        return picking.locate(self._reader(), ids, columns)
 
     def stream(
         self, names: Sequence[str], keep: Mapping[str, NDArray[np.bool_]] | None = None
@@ -474,9 +491,13 @@ class FeatureTable:
         """Every commit up to now, the newest first."""
         return history.history(self._log)
 
-    def verify(self) -> list[Problem]:
-        """Reads every byte of this version and reports what is wrong; see ``Problem`` for what is looked for."""
-        return upkeep.verify(self._layout, self.name, self.space_id, self._reader())
+    def verify(self, *, but: Collection[str] = ()) -> list[Problem]:
+        """Reads every byte of this version and reports what is wrong; see ``Problem`` for what is looked for.
+
+        Args:
+            but: Files that another version has and that were looked at with it.
+        """
+        return upkeep.verify(self._layout, self.name, self.space_id, self._reader(), but)
 
     def compact(self, run_id: str, target_rows: int | None = None) -> int | None:
         """Merges small neighbouring files, in one commit; rows keep their order and vectors their bytes.
@@ -494,7 +515,14 @@ class FeatureTable:
         """
         return upkeep.compact(self, self._reader(), run_id=run_id, target_rows=target_rows)
 
-    def vacuum(self, keep_versions: Sequence[int], older_than_seconds: float, *, dry_run: bool = False) -> Cleaned:
+    def vacuum(
+        self,
+        keep_versions: Sequence[int],
+        older_than_seconds: float,
+        *,
+        dry_run: bool = False,
+        spare: Sequence[str] = (),
+    ) -> Cleaned:
         """Removes files that no kept version needs, and what killed runs have left.
 
         The latest version, this one and the files of the open run are always kept. A superseded file's
@@ -504,6 +532,7 @@ class FeatureTable:
             keep_versions: Versions that must stay readable.
             older_than_seconds: The least age of what is removed; longer than the longest read or write.
             dry_run: Only say what would be removed.
+            spare: Further runs whose files stay: what they have embedded may be carried over.
         """
         return upkeep.vacuum(
             self._layout,
@@ -512,6 +541,7 @@ class FeatureTable:
             keep_versions=[*keep_versions, *([] if self.version is None else [self.version])],
             older_than_seconds=older_than_seconds,
             dry_run=dry_run,
+            spare=spare,
         )
 
     # ── showing ───────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from featstore.errors import FeatstoreError, IntegrityError
@@ -24,7 +24,7 @@ _STRAY = "no version of the table names it; `featstore gc` removes it once it is
 _TARGET_BYTES = 128 * 1024 * 1024
 
 
-def verify(layout: Layout, name: str, space_id: str, reader: Reader) -> list[Problem]:
+def verify(layout: Layout, name: str, space_id: str, reader: Reader, but: Collection[str] = ()) -> list[Problem]:
     """As ``FeatureTable.verify``."""
     problems = []
     try:
@@ -33,7 +33,7 @@ def verify(layout: Layout, name: str, space_id: str, reader: Reader) -> list[Pro
     except IntegrityError as error:
         return [Problem(code="damaged_log", path="_delta_log", message=error.message)]
     whole = []
-    for live in reader.files:
+    for live in (file for file in reader.files if file.path not in but):
         problem = _check(reader, live, digests.get(live.path))
         if problem is None:
             whole.append(live)
@@ -73,10 +73,12 @@ def vacuum(
     keep_versions: Sequence[int],
     older_than_seconds: float,
     dry_run: bool,
+    spare: Sequence[str] = (),
 ) -> Cleaned:
     """As ``FeatureTable.vacuum``."""
     log = DeltaLog(layout.storage, layout.table(name, space_id))
     running = _open_run(layout, name, space_id)
+    spared = tuple(f"_runs/{run}/" for run in spare) + ((running,) if running else ())
     needed: set[str] = set()
     removed_at: dict[str, float] = {}
     if log.exists():
@@ -89,7 +91,7 @@ def vacuum(
     before = time.time() - older_than_seconds
     gone, size = [], 0
     for path in _data_files(layout, log.folder):
-        if path in needed or (running and path.startswith(running)):
+        if path in needed or path.startswith(spared):
             continue
         stat = layout.storage.stat(f"{log.folder}/{path}")
         if max(stat.mtime_ns / 1e9, removed_at.get(path, 0.0)) > before:

@@ -39,13 +39,18 @@ class Said:
     groups: NDArray[np.int64]
 
 
-def said_of(layout: Layout, card: HeadCard) -> Said | None:
+def said_of(layout: Layout, card: HeadCard, folder: str | None = None) -> Said | None:
     """Reads what a head said of its test items; None where the probabilities were too many to keep.
+
+    Args:
+        layout: The store.
+        card: The head's.
+        folder: Where it lies, if it is none of its name's versions yet.
 
     Raises:
         IntegrityError: The file is missing or damaged.
     """
-    path = layout.head(card.head, card.version, card.predictions.file)
+    path = f"{folder or layout.head(card.head, card.version)}/{card.predictions.file}"
     if not layout.storage.exists(path):
         raise IntegrityError(f"{layout.storage.local(path)} is missing; the head's card names it.")
     rows = frames.read(layout.storage, path)

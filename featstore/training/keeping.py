@@ -147,7 +147,6 @@ def adopt(layout: Layout, folder: str) -> HeadCard:
     with place(layout, card.head) as where:
         for artefact in (card.head_file, card.predictions):
             target = layout.storage.local(where.path(artefact.file))
-            durable.make_folder(target.parent)
             durable.link(layout.storage.local(f"{folder}/{artefact.file}"), target)
         card = replace(card, version=where.version)
         write_card(where, card)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featstore.extract import previews
 from featstore.extract.progress import Reporter
 from featstore.heads.fitting import Fitted, fit
-from featstore.heads.opening import newest_card
+from featstore.heads.opening import newest_card, standing
 from featstore.layout import Layout
 from featstore.records import Artefact, BaselineFigures, CurvePoint, HeadCard, ModelCard, SplitScoring
 from featstore.settings import HeadSettings, TorchSettings
@@ -107,6 +107,9 @@ class Training:
                 seconds=round(time.monotonic() - started, 3),
             )
             keeping.write_card(where, card)
+        still = standing(self.layout, card.head, card.version) if self.folder is None else None
+        if still is not None:
+            self.reporter.warning(still)
         return card
 
     def _card(

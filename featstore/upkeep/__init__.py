@@ -2,7 +2,8 @@
 
 from featstore.upkeep.doctor import doctor
 from featstore.upkeep.gc import gc
+from featstore.upkeep.publications import history
 from featstore.upkeep.summary import summarise
 from featstore.upkeep.verify import verify
 
-__all__ = ["doctor", "gc", "summarise", "verify"]
+__all__ = ["doctor", "gc", "history", "summarise", "verify"]

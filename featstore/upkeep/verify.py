@@ -18,17 +18,22 @@ from featstore.heads import upkeep as heads
 from featstore.records import (
     Artefact,
     Finding,
+    JobState,
     Manifest,
     ModelCard,
+    OpenRun,
     Reference,
+    RefreshResult,
     ShardReceipt,
     SourceRecord,
+    StagedCommit,
     StoreRecord,
     VerifyReport,
 )
 from featstore.settings import ExtractSettings
 from featstore.storage import documents, frames, hashing
-from featstore.tables import RejectsTable
+from featstore.tables import RejectsTable, companion
+from featstore.upkeep import publications
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,19 +47,25 @@ __all__ = ["verify"]
 _SAME = 0.9999
 
 
-def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) -> VerifyReport:
+def verify(
+    layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16, unread: Sequence[FeatstoreError] = ()
+) -> VerifyReport:
     """Checks tables, their models and the store's documents.
 
     Args:
         layout: The store.
         tables: The tables to look at, each at the version it was opened at.
         sample: Items of each table to embed again from the source; 0 for none.
+        unread: Why further tables could not be opened.
 
     Returns:
         What was looked at and found; nothing is changed.
     """
     started = time.monotonic()
-    findings = [*_documents(layout), *heads.verify(layout)]
+    findings = [*_documents(layout), *heads.verify(layout), *publications.verify(layout)]
+    findings += [
+        Finding(severity="error", code="damaged_table", path="features", message=error.message) for error in unread
+    ]
     spaces = sorted({table.space_id for table in tables})
     for space_id in spaces:
         findings += _model(layout, space_id)
@@ -70,9 +81,18 @@ def verify(layout: Layout, tables: Sequence[FeatureTable], *, sample: int = 16) 
                 path=f"{layout.table(table.name, table.space_id)}/{problem.path}",
                 message=problem.message,
             )
-            for problem in table.verify()
+            for problem in publications.problems(layout, table)
         ]
         findings += found
+        findings += [
+            Finding(
+                severity="warning" if problem.harmless else "error",
+                code=problem.code,
+                path=f"{layout.history(table.name, table.space_id)}/{problem.path}",
+                message=problem.message,
+            )
+            for problem in companion.verify(layout, table.name, table.space_id)
+        ]
         findings += index.verify(layout, table.name, table.space_id)
         if sample and not any(finding.severity == "error" for finding in findings):
             try:
@@ -117,6 +137,13 @@ def _documents(layout: Layout) -> list[Finding]:
             kinds.append((path, Manifest))
         elif "/shards/" in path:
             kinds.append((path, ShardReceipt))
+        elif path.endswith("/refresh.json"):
+            kinds.append((path, RefreshResult))
+        elif path.endswith("/commit.json"):
+            kinds.append((path, StagedCommit))
+        elif path.startswith("runs/open/"):
+            kinds.append((path, OpenRun))
+    kinds += [(path, JobState) for path in storage.files(layout.job()) if path.endswith(".json")]
     findings = []
     for path, kind in kinds:
         try:

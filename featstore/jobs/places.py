@@ -1,0 +1,43 @@
+"""Paths in a job's file begin in its folder: a scheduler starts a job anywhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["PATHS", "placed"]
+
+PATHS = frozenset(
+    {
+        ("job", "store"),
+        ("source", "uri"),
+        ("source", "source_root"),
+        ("model", "name"),
+        ("model", "weights"),
+        ("head", "labels"),
+        ("head", "report"),
+        ("metrics", "textfile"),
+    }
+)
+"""The keys that hold a path, by section."""
+
+
+def placed(section: str, key: str, value: object, folder: Path) -> object:
+    """A value of a job's file, absolute where it is a path.
+
+    A URL stays as it is, and so does a model's name; one with a ``/`` and no ``:``, or that ends in ``.onnx`` or
+    ``.featstore``, is a path.
+    """
+    if (section, key) not in PATHS or not isinstance(value, str) or not value.strip() or "://" in value:
+        return value
+    if (section, key) == ("model", "name") and not _path(value):
+        return value
+    if value == "-":
+        return value
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(value)))
+
+
+def _path(model: str) -> bool:
+    if model.startswith((".", "~", "/")) or model.endswith((".onnx", ".featstore")):
+        return True
+    return "/" in model and ":" not in model
