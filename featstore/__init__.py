@@ -11,25 +11,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from featstore.errors import FeatstoreError
-from featstore.store import Store, Table, open
 
 if TYPE_CHECKING:
     from featstore.encoder import FeatstoreEncoder
     from featstore.heads.estimator import HeadClassifier
+    from featstore.store import Store, Table, open
 
 __version__ = "0.1.0"
 
 __all__ = ["FeatstoreEncoder", "FeatstoreError", "HeadClassifier", "Store", "Table", "__version__", "open"]
 
 
+# scikit-learn takes a second to import, and a help text should not even wait for the store.
+_HOMES = {
+    "FeatstoreEncoder": "featstore.encoder",
+    "HeadClassifier": "featstore.heads.estimator",
+    "Store": "featstore.store",
+    "Table": "featstore.store",
+    "open": "featstore.store",
+}
+
+
 def __getattr__(name: str) -> object:
-    # scikit-learn takes a second to import; only those who use its classes wait for it
-    if name == "FeatstoreEncoder":
-        from featstore.encoder import FeatstoreEncoder
+    if name in _HOMES:
+        import importlib
 
-        return FeatstoreEncoder
-    if name == "HeadClassifier":
-        from featstore.heads.estimator import HeadClassifier
-
-        return HeadClassifier
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
