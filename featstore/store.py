@@ -665,7 +665,8 @@ class Store:
 
         names = sorted((r for r in self.layout.storage.folders("runs") if r != "open"), reverse=True)
         found = (documents.find(self.layout.storage, self.layout.manifest(run), Manifest) for run in names[:limit])
-        return [manifest for manifest in found if manifest is not None]
+        # Names tell times apart by the second only.
+        return sorted((one for one in found if one is not None), key=lambda one: one.started_ts, reverse=True)
 
     def run(self, run_id: str) -> Manifest:
         """One run's manifest.

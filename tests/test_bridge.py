@@ -39,6 +39,9 @@ from featstore.search.across import text_route
 from featstore.storage import documents, durable, hashing
 from featstore.store import Store
 
+# What is learned for all of these tests is learned once, by one worker.
+pytestmark = pytest.mark.xdist_group("bridge")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:

@@ -32,6 +32,9 @@ store = featstore.open(sys.argv[1])
 founding.found(store.layout)
 torch.manual_seed(0)
 from pathlib import Path
+
+# What is learned for all of these tests is learned once, by one worker.
+pytestmark = pytest.mark.xdist_group("compare")
 weights = Path(sys.argv[2])
 save_file(squeezenet1_1().state_dict(), weights)
 print(models.ensure(store.layout, models.ModelRequest(model="squeezenet1_1", weights=weights)).space_id)

@@ -31,6 +31,7 @@ def effect(report: DriftReport, name: str) -> float:
     return next(measure.effect for measure in report.measures if measure.name == name)
 
 
+@pytest.mark.heavy
 def test_at_most_one_in_twenty_alarms_where_nothing_moved() -> None:
     chance, alarms = np.random.default_rng(0), 0
     each: dict[str, int] = {}

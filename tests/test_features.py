@@ -56,6 +56,7 @@ def _questions(world: World) -> pl.DataFrame:
     )
 
 
+@pytest.mark.heavy
 @settings(max_examples=40, deadline=None)
 @given(runs=RUNS)
 def test_every_answer_is_what_the_snapshots_say(runs) -> None:
@@ -77,6 +78,7 @@ def test_every_answer_is_what_the_snapshots_say(runs) -> None:
             assert why is None or not why.startswith("history")
 
 
+@pytest.mark.heavy
 @settings(max_examples=30, deadline=None)
 @given(runs=RUNS, history_from=st.integers(1, 5))
 def test_without_all_of_the_past_an_answer_is_right_or_missing(runs, history_from: int) -> None:
@@ -94,6 +96,7 @@ def test_without_all_of_the_past_an_answer_is_right_or_missing(runs, history_fro
                 assert truth is None, (item, seconds, why)
 
 
+@pytest.mark.heavy
 @settings(max_examples=15, deadline=None)
 @given(runs=RUNS, version=st.integers(0, 6))
 def test_a_version_answers_as_it_did_when_it_was_the_newest(runs, version: int) -> None:

@@ -216,6 +216,7 @@ def test_a_fold_of_next_to_nothing_decides_nothing(monkeypatch: pytest.MonkeyPat
     assert fit(vectors, truth, classes, folds, kind="ridge").candidates[0].score < even.candidates[0].score + 0.1
 
 
+@pytest.mark.heavy
 def test_what_is_fitted_later_leaves_no_threads_behind() -> None:
     vectors, truth, classes, folds = data(2600)
     found = fit(vectors, truth, classes, folds)

@@ -19,6 +19,8 @@ from featstore.errors import FeatstoreError, LockedError, StorageError
 from featstore.extract.progress import Reporter
 from featstore.storage import durable
 
+pytestmark = pytest.mark.heavy
+
 CHILD = Path(__file__).with_name("refresh_world.py")
 
 
@@ -110,7 +112,6 @@ def test_a_write_fails_while_publishing(first, old, new, tmp_path, monkeypatch, 
     assert fail_at(first, old, new, tmp_path, monkeypatch, at, code)
 
 
-@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_each_write_may_fail_while_publishing(first, old, new, tmp_path, monkeypatch):
     at = 1
@@ -132,7 +133,6 @@ def test_killed_between_commit_and_swap(first, old, new, tmp_path, point):
     kill(first, old, new, tmp_path, point)
 
 
-@pytest.mark.heavy
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "point",

@@ -634,10 +634,10 @@ def test_the_version_before_is_the_one_that_was_last_made(store: Store, monkeypa
     store.train_head(**QUICK)
     place, others = keeping.place, [True]
 
-    def overtaken(layout: Any, name: str) -> Any:
+    def overtaken(layout: Any, name: str, folder: str | None = None) -> Any:
         if others and others.pop():
             store.train_head(**QUICK)
-        return place(layout, name)
+        return place(layout, name, folder)
 
     monkeypatch.setattr(keeping, "place", overtaken)
     card = store.train_head(**QUICK).card
