@@ -1,6 +1,6 @@
 """A refresh of a table of which 1 % has changed, beside what cannot be avoided; and one with nothing to do.
 
-    python benchmarks/bench_refresh.py            # about 10 minutes, writes benchmarks/results/refresh.md
+    python benchmarks/bench_refresh.py            # about 13 minutes, writes benchmarks/results/refresh.md
     python benchmarks/bench_refresh.py --quick    # a look
 
 What cannot be avoided is embedding the changed texts, and one pass over the data files that they are in: reading
