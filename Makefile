@@ -17,7 +17,7 @@ help:
 	@echo 'make demo         the main job on real photographs and texts; results in demo-output/'
 	@echo 'make test         the tests that take seconds each'
 	@echo 'make test-heavy   the tests that take minutes each'
-	@echo 'make browser      a headless Chromium, in which the heavy tests open reports'
+	@echo 'make browser      what the heavy tests ask: a headless Chromium for reports, systemd-analyze for units'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make schemas      writes schemas/ anew'
 	@echo 'make bench        the benchmarks, an hour or more; results in benchmarks/results/'
@@ -37,8 +37,14 @@ test: venv
 test-heavy: venv browser
 	$(BIN)/python -m pytest -m heavy --timeout 1800
 
-# Reports are opened in a real browser: one that is there, or else Debian's. Without one those tests fail.
+# Reports are opened in a real browser, units are read by systemd-analyze: those that are there, or else Debian's. Without
+# them those tests fail.
 browser: venv
+	@if ! command -v systemd-analyze >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo 'Installing systemd, whose systemd-analyze checks the units in jobs/, with apt-get.'; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends systemd \
+			</dev/null >/dev/null; \
+	fi
 	@if $(BIN)/python tests/browser.py >/dev/null 2>&1; then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		echo 'Installing chromium-headless-shell (60 MB) with apt-get.'; \

@@ -101,12 +101,16 @@ def _rewind(state: Path) -> None:
 # ── systemd ─────────────────────────────────────────────────────────────────────────────────────
 
 
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+
+
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not here (Debian: apt-get install systemd)")
+    assert shutil.which("systemd-analyze") is not None, "systemd-analyze is not here (Debian: apt-get install systemd)"
     return subprocess.run(["systemd-analyze", *map(str, arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.heavy
+@on_linux
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for kind in ("service", "timer"):
         text = (JOBS / "systemd" / f"featstore-refresh@.{kind}").read_text("utf-8")
@@ -120,6 +124,8 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert analyze("verify", "--man=no", broken).returncode != 0, "the check can fail"
 
 
+@pytest.mark.heavy
+@on_linux
 def test_systemd_understands_the_timer() -> None:
     timer = (JOBS / "systemd" / "featstore-refresh@.timer").read_text("utf-8")
     (when,) = re.findall(r"^OnCalendar=(.*)$", timer, re.MULTILINE)
