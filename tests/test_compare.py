@@ -20,9 +20,13 @@ from featstore import heads
 from featstore.errors import NotFoundError, SettingsError, UsageError
 from featstore.heads import probe
 
+# What is learned for all of these tests is learned once, by one worker.
+pytestmark = pytest.mark.xdist_group("compare")
+
 # A network with random weights, exported in a process of its own so that torch stays out of this one.
 _RANDOM = """
 import sys
+from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
@@ -31,10 +35,6 @@ from featstore import founding, models
 store = featstore.open(sys.argv[1])
 founding.found(store.layout)
 torch.manual_seed(0)
-from pathlib import Path
-
-# What is learned for all of these tests is learned once, by one worker.
-pytestmark = pytest.mark.xdist_group("compare")
 weights = Path(sys.argv[2])
 save_file(squeezenet1_1().state_dict(), weights)
 print(models.ensure(store.layout, models.ModelRequest(model="squeezenet1_1", weights=weights)).space_id)
