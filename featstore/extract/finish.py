@@ -111,11 +111,7 @@ def assemble(
         for rows, vectors in _carried(layout, table, plan, receipts, manifest, source, settings):
             parts.append(table.write_part(run_id, number, rows, vectors))
             number += 1
-        for file, leaving in drop.items():
-            part = table.rewrite_part(run_id, number, file, leaving)
-            if part is not None:
-                parts.append(part)
-                number += 1
+        parts += table.rewrite_parts(run_id, number, drop)
     return Pending(tuple(parts), tuple(drop))
 
 

@@ -135,11 +135,12 @@ class _Gate:
 
 def _rejected(layout: Layout, most: float, extracted: ExtractResult) -> GateOutcome:
     gate = _Gate("max_reject_share", most, "at most")
-    if not extracted.seen:
+    tried = extracted.seen - extracted.left
+    if not tried:
         return gate.said("not judged", None, "no item was seen")
-    note = f"{extracted.rejected:,} of {extracted.seen:,} items"
+    note = f"{extracted.rejected:,} of {tried:,} items"
     items = _refused_items(layout, extracted) if extracted.rejected else ()
-    share = extracted.rejected / extracted.seen
+    share = extracted.rejected / tried
     if extracted.rejected <= _FEW:
         return gate.said("passed", share, note, items)
     return gate.judged(share, note, items)
@@ -164,7 +165,8 @@ def _removed(
     there = table
     if before is not None:
         state = before.state
-        there = FeatureTable.open(layout, candidate.name, state.space_id, state.table_version)
+        if table is None or (table.space_id, table.version) != (state.space_id, state.table_version):
+            there = FeatureTable.open(layout, candidate.name, state.space_id, state.table_version)
     if there is None or there.version is None or not len(there):
         return gate.said("not judged", None, "nothing was there before")
     if there.space_id == candidate.space_id and there.files == candidate.files:

@@ -34,8 +34,15 @@ class Columns:
     time: str | None = None
     renamed: dict[str, str]
 
+    @property
+    def alone(self) -> bool:
+        """Whether a text is the value of one column as it stands."""
+        return self.template is None and len(self.content) == 1
+
     def compose(self, values: Sequence[object]) -> str | None:
         """Puts a text together from the content columns' values; None where all of them are null."""
+        if self.alone:
+            return None if values[0] is None else str(values[0])
         if all(value is None for value in values):
             return None
         if self.template is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from featstore.errors import ItemError, SettingsError
 from featstore.records import Reject
@@ -56,7 +56,7 @@ class Gathered:
         self._columns = columns
         self._pictures = pictures
         self._marks = (marks.mtime_ns, files.signed(marks.inode))
-        self._known = _known_files(previous)
+        self._known = _known_files(previous if pictures is not None else None)
         self._ids_at = _ids_at(previous) if columns.id is None else {}
         self._unreachable: list[str] = []
         self._seen: set[str] = set()
@@ -78,6 +78,8 @@ class Gathered:
             self._refuse(None, bad.number, ItemError("read", bad.code, bad.message))
         ids = self._ids(chunk)
         times = self._times(chunk)
+        if limit is None and ids is not None and not isinstance(times, list) and self._add_plain(chunk, ids, times):
+            return
         groups = self._groups(chunk) if ids is None else None
         kept: list[int] = []
         rows: list[tuple[str, *_Found]] = []
@@ -112,17 +114,47 @@ class Gathered:
             self._bases.append(base or name)
             kept.append(part.place)
             rows.append((name, *content))
-        table = pa.Table.from_arrays(
-            [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _schema(), strict=True)]
-            if rows
-            else [pa.array([], field.type) for field in _schema()],
-            schema=_schema(),
-        )
-        places = pa.array(kept, pa.int64())
+        if isinstance(times, list):
+            good = [None if isinstance(time, ItemError) else time for time in times]
+            times = pa.array(good, pa.timestamp("us", "UTC"))
+        columns = list(zip(*rows, strict=True)) or [()] * len(_schema())
+        self._take(chunk, columns, times, pa.array(kept, pa.int64()))
+
+    def _add_plain(self, chunk: Chunk, ids: Sequence[str | None], times: pa.Array[Any] | None) -> bool:
+        """Takes a chunk of texts of which none is refused, column by column; a fraction of the time of row by row."""
+        import pyarrow as pa
+
+        if self._pictures is not None or not self._columns.alone:
+            return False
+        name = self._columns.content[0]
+        if name not in chunk.columns:
+            return False
+        values, new = chunk.columns[name].to_pylist(), set(ids)
+        if None in values or None in new or "" in new or len(new) < len(ids) or not self._seen.isdisjoint(new):
+            return False
+        contents = [hashing.as_bytes(str(value)) for value in values]
+        self._seen.update(cast("set[str]", new))
+        self.items += len(ids)
+        self._bases += cast("list[str]", ids)
+        columns = [
+            ids,
+            [hashing.of_bytes(content) for content in contents],
+            chunk.locators,
+            [len(content) for content in contents],
+            *([mark] * len(ids) for mark in self._marks),
+        ]
+        self._take(chunk, columns, times, pa.array(range(len(ids)), pa.int64()))
+        return True
+
+    def _take(
+        self, chunk: Chunk, columns: Sequence[Sequence[Any]], times: pa.Array[Any] | None, places: pa.Array[Any]
+    ) -> None:
+        """Keeps the items of a chunk, and the metadata of the rows that they are from."""
+        import pyarrow as pa
+
+        found = [pa.array(column, field.type) for column, field in zip(columns, _schema(), strict=True)]
+        table = pa.Table.from_arrays(found, schema=_schema())
         if times is not None:
-            if isinstance(times, list):
-                good = [None if isinstance(time, ItemError) else time for time in times]
-                times = pa.array(good, pa.timestamp("us", "UTC"))
             table = table.append_column("event_ts", times.take(places))
         self._tables.append(table)
         used = {*self._columns.content, self._columns.id, self._columns.time} - set(self._columns.renamed)
@@ -233,13 +265,14 @@ class Gathered:
         if self._pictures is not None:
             return self._images(self._pictures, values[0], chunk)
         found = []
+        compose, marks = self._columns.compose, self._marks
         for place, (locator, row) in enumerate(zip(chunk.locators, zip(*values, strict=True), strict=True)):
-            text = self._columns.compose(row)
+            text = compose(row)
             if text is None:
                 found.append(_Part(place, None, ItemError("read", "null_text", "the row holds no text.")))
             else:
-                size = len(text.encode("utf-8", "surrogatepass"))
-                found.append(_Part(place, None, (hashing.of_text(text), locator, size, *self._marks)))
+                data = hashing.as_bytes(text)
+                found.append(_Part(place, None, (hashing.of_bytes(data), locator, len(data), *marks)))
         return found
 
     def _images(self, pictures: Pictures, values: Sequence[object], chunk: Chunk) -> list[_Part]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featstore.errors import NotFoundError, StorageError
 
-__all__ = ["of_bytes", "of_file", "of_json", "of_text"]
+__all__ = ["as_bytes", "of_bytes", "of_file", "of_json", "of_text"]
 
 
 def of_bytes(data: bytes | bytearray | memoryview) -> str:
@@ -16,9 +16,14 @@ def of_bytes(data: bytes | bytearray | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def as_bytes(text: str) -> bytes:
+    """A text as it is hashed: UTF-8, lone surrogates as they stand."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def of_text(text: str) -> str:
     """SHA-256 of a text's UTF-8; lone surrogates are hashed as they stand."""
-    return of_bytes(text.encode("utf-8", "surrogatepass"))
+    return of_bytes(as_bytes(text))
 
 
 def of_file(path: Path) -> str:

@@ -172,9 +172,15 @@ class Reader:
                     yield rows, vectors
 
     def rewrite(
-        self, name: str, drop: NDArray[np.int64], path: str, *, schema: pa.Schema | None = None
+        self,
+        name: str,
+        drop: NDArray[np.int64],
+        path: str,
+        *,
+        schema: pa.Schema | None = None,
+        pool: Executor | None = None,
     ) -> PartFile | None:
-        """As ``FeatureTable.rewrite_part``; with a schema the columns get its types."""
+        """As ``FeatureTable.rewrite_part``; with a schema the columns get its types, with a pool it reads there."""
         target = self.schema if schema is None else schema
         live = self.live(name)
         keep = np.ones(live.rows, bool)
@@ -193,7 +199,7 @@ class Reader:
                 for group in range(file.metadata.num_row_groups):
                     found = _read_rows(file, names, target, group=group)
                     vectors = np.empty((len(found), self.dim), np.float32)
-                    fill(vectors, [(file.only(group), 0, True)])
+                    fill(vectors, [(file.only(group), 0, True)], pool)
                     kept = keep[start : start + len(found)]
                     start += len(found)
                     writer.write(found.filter(pa.array(kept)), vectors[kept])

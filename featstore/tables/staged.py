@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 
 from featstore.errors import ConflictError, IntegrityError, SpaceMismatchError
-from featstore.storage import hashing
+from featstore.storage import Stat, hashing
 from featstore.tables import evolution
 from featstore.tables.entries import Addition, LiveFile
 from featstore.tables.footer import opening
 from featstore.tables.parts import PartFile
+from featstore.tables.vectors import THREADS
 
-__all__ = ["check", "check_removals"]
+__all__ = ["Checks", "check_removals"]
 
 
-def check(folder: Path, part: PartFile, dim: int) -> tuple[Addition, pa.Schema]:
-    """Reads a staged file in full and compares it with what the run says it wrote.
+class Checks:
+    """Compares staged files with what a run says it wrote; each is read in full once, unless it was touched since.
 
     Args:
         folder: The table's folder.
-        part: The file.
-        dim: The length that its vectors must have.
-
-    Returns:
-        What the commit takes, and the file's columns.
-
-    Raises:
-        IntegrityError: The file is missing or is not what was written.
-        SpaceMismatchError: Its vectors have another length.
+        dim: The length that the vectors must have.
     """
+
+    def __init__(self, folder: Path, dim: int) -> None:
+        self._folder, self._dim = folder, dim
+        self._passed: dict[PartFile, Stat] = {}
+
+    def check(self, parts: Sequence[PartFile]) -> list[tuple[Addition, pa.Schema]]:
+        """Checks some files.
+
+        Returns:
+            Of each what the commit takes, and the file's columns.
+
+        Raises:
+            IntegrityError: A file is missing or is not what was written.
+            SpaceMismatchError: Its vectors have another length.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(lambda part: _check(self._folder, part, self._dim, self._passed.get(part)), parts))
+        for part, (_, _, stat) in zip(parts, found, strict=True):
+            self._passed[part] = stat
+        return [(addition, schema) for addition, schema, _ in found]
+
+
+def _check(folder: Path, part: PartFile, dim: int, passed: Stat | None) -> tuple[Addition, pa.Schema, Stat]:
     where = folder / part.path
     with opening(where, size=part.bytes, rows=part.rows, ours=True) as file:
         schema = evolution.of_file(file.metadata.schema.to_arrow_schema(), where)
@@ -41,12 +58,12 @@ def check(folder: Path, part: PartFile, dim: int) -> tuple[Addition, pa.Schema]:
                 f"{where} holds vectors of {max(lengths):g} values; the table takes {dim}.",
                 hint="Vectors of another model go to that model's own table.",
             )
-        if hashing.of_file(where) != part.sha256:
+        if passed != file.stat and hashing.of_file(where) != part.sha256:
             raise IntegrityError(
                 f"{where} is not the file that the run has written.",
                 hint="Remove it and run the same command again.",
             )
-        return Addition(LiveFile(part.path, part.bytes, part.rows), part.sha256, file.digest), schema
+        return Addition(LiveFile(part.path, part.bytes, part.rows), part.sha256, file.digest), schema, file.stat
 
 
 def check_removals(live: Sequence[LiveFile], remove: Sequence[str], *, where: str) -> None:

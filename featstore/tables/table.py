@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from featstore.tables import columns, evolution, history, metadata, picking, rea
 from featstore.tables.entries import LiveFile, Snapshot
 from featstore.tables.log import DeltaLog
 from featstore.tables.parts import Cleaned, PartFile, Problem
+from featstore.tables.vectors import THREADS
 from featstore.tables.writer import vector_column, writing
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class FeatureTable:
         self.dim = dim
         self.version = None if snapshot is None else snapshot.version
         self.path: Path = layout.storage.local(self._folder)
+        self._checks = staged.Checks(self.path, dim)
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────
 
@@ -340,6 +343,26 @@ class FeatureTable:
         """
         return self._reader().rewrite(file, drop, self._part(run_id, part))
 
+    def rewrite_parts(self, run_id: str, first: int, drop: Mapping[str, NDArray[np.int64]]) -> list[PartFile]:
+        """As ``rewrite_part`` for several files, some at a time; a file of which no row is left makes none.
+
+        Args:
+            run_id: The run.
+            first: The number of the first new file in the run.
+            drop: By live file, the rows to leave out.
+        """
+        rows, reader = self.file_rows, self._reader()
+        left = [file for file, leaving in drop.items() if len(np.unique(leaving)) < rows.get(file, 0)]
+        with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as pool:
+            made = [
+                pool.submit(reader.rewrite, file, drop[file], self._part(run_id, first + number), pool=readers)
+                for number, file in enumerate(left)
+            ]
+            try:
+                return [part for future in made if (part := future.result()) is not None]
+            finally:
+                pool.shutdown(cancel_futures=True)  # of an interrupted run the rest is not begun
+
     def read_part(self, path: str, *, sha256: str | None = None) -> tuple[pa.Table, NDArray[np.float32]]:
         """Reads a staged file back, its checksums verified.
 
@@ -393,7 +416,7 @@ class FeatureTable:
         if not add and not remove:
             raise UsageError("there is nothing to commit.")
         staged.check_removals(self._files(), remove, where=f"version {self.version} of '{self.name}'")
-        checked = [staged.check(self.path, part, self.dim) for part in add]
+        checked = self._checks.check(add)
         schema = evolution.merge([found for _, found in checked])
         additions = [addition for addition, _ in checked]
         info: dict[str, Any] = {
@@ -442,7 +465,7 @@ class FeatureTable:
             reader.rewrite(live.path, np.array([], np.int64), self._part(run_id, number), schema=schema)
             for number, live in enumerate(self._files())
         ]
-        additions = [staged.check(self.path, part, self.dim)[0] for part in parts if part is not None]
+        additions = [found for found, _ in self._checks.check([part for part in parts if part is not None])]
         details = {"rows_added": "0", "rows_removed": "0", **{name: str(kind) for name, kind in types.items()}}
         info = {"operation": "retype", "run_id": run_id, "space_id": self.space_id, "details": details}
         return self._log.replace(self._snapshot, schema=schema, add=additions, info=info)
@@ -460,7 +483,7 @@ class FeatureTable:
             As for ``commit``.
         """
         staged.check_removals(self._files(), remove, where=f"version {self.version} of '{self.name}'")
-        checked = [staged.check(self.path, part, self.dim) for part in add]
+        checked = self._checks.check(add)
         schema = evolution.merge([found for _, found in checked])
         if self._snapshot is None:
             base = Snapshot(version=-1, files=(), schema=schema, name=self.space_id, description=None)
