@@ -72,6 +72,20 @@ class Layout:
     def published(self, name: str) -> str:
         return f"published/{name}.json"
 
+    # moves to another model
+    def migration(self, name: str) -> str:
+        """How a table's move to another model stands."""
+        return f"migrations/{name}.json"
+
+    def migration_report(self, name: str, file: str) -> str:
+        """What the last attempt found: ``report.json``, ``report.html``."""
+        return f"migrations/{name}/{file}"
+
+    def crossing(self, from_space: str, to_space: str, file: str = "") -> str:
+        """A map between two models' spaces: its card, and its weights under a name of their content."""
+        folder = f"crossings/{from_space}/{to_space}"
+        return f"{folder}/{file}" if file else folder
+
     # bridges
     def bridge(self, image_space: str, text_space: str, file: str = "") -> str:
         """A map from an image space into a text space: its card, and its weights under a name of their content."""

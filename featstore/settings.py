@@ -27,6 +27,7 @@ __all__ = [
     "ExtractSettings",
     "HeadSettings",
     "IndexSettings",
+    "MigrateSettings",
     "Resolved",
     "TorchSettings",
     "available_cpus",
@@ -131,6 +132,32 @@ class IndexSettings:
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class MigrateSettings:
+    """What ``featstore migrate`` can be told: the model to move to, and how.
+
+    ``priority`` is a column of the table: what has most of it is embedded first. ``queries`` and ``qrels`` are files as
+    ``featstore eval`` takes them. ``device`` and ``workers`` are as in ``featstore extract``, by default those of the
+    table's last run. Without ``bridge`` no bridge between the two models is learned, without ``publish``
+    what passes is left to be published by hand.
+    """
+
+    to: Annotated[str, Field(min_length=1)]
+    weights: str | None = None
+    pooling: Literal["mean", "cls", "last", "max"] | None = None
+    layer: str | None = None
+    dim: Count | None = None
+    prompt_document: str | None = None
+    prompt_query: str | None = None
+    priority: str | None = None
+    queries: str | None = None
+    qrels: str | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] | None = None
+    workers: Count | None = None
+    bridge: bool = True
+    publish: bool = True
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class HeadSettings:
     """What ``featstore train-head`` can be told, but for the torch kinds.
 
@@ -187,7 +214,7 @@ class TorchSettings:
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
 
-_COMMANDS: tuple[type, ...] = (ExtractSettings, IndexSettings, HeadSettings, TorchSettings)
+_COMMANDS: tuple[type, ...] = (ExtractSettings, IndexSettings, HeadSettings, TorchSettings, MigrateSettings)
 
 Settings = TypeVar("Settings")
 

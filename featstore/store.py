@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         CommitInfo,
         Comparison,
         Difference,
+        DropReport,
         DuplicateReport,
         Evaluation,
         ExportResult,
@@ -53,12 +54,18 @@ if TYPE_CHECKING:
         JobDraft,
         JobStanding,
         Manifest,
+        Migration,
+        MigrationPlan,
+        MigrationResult,
         ModelCard,
         ModelExport,
         Published,
         PublishResult,
+        PurgeReport,
         RefreshPlan,
         RefreshResult,
+        SpaceBridgeCard,
+        SpaceBridgeResult,
         TableSummary,
         VerifyReport,
     )
@@ -542,6 +549,76 @@ class Store:
 
     # ── change the model ────────────────────────────────────────────────────────────────────
 
+    # ── change the model ────────────────────────────────────────────────────────────────────
+
+    def migrate(
+        self,
+        what: str | os.PathLike[str] | Job,
+        *,
+        deadline: str | float | None = None,
+        reporter: Reporter | None = None,
+        **settings: Any,
+    ) -> MigrationResult:
+        """Moves a table to another model: beside what is published, then table, index and heads in one swap.
+
+        The new model embeds every item of the table's source; a bridge lets it ask the published vectors meanwhile.
+        Index and heads are made as they are, the heads on the same split. A report sets both sides beside each other,
+        and gates judge. ``rollback`` brings all back. Run again after whatever stopped it, it goes on.
+
+        Args:
+            what: The table's name; or a job with a section ``[migrate]``: its TOML file, or a ``Job``.
+            deadline: From when on no further shard or step is begun: seconds from now, or a text such as ``8h``.
+            reporter: Told of progress.
+            **settings: ``to``, the model; any other field of ``MigrateSettings``, such as ``priority`` or ``qrels``;
+                any field of ``Gates``, such as ``max_drop``.
+
+        Raises:
+            UsageError: The table cannot be moved to this model.
+            SettingsError: A setting is unknown, of the wrong type or out of range.
+            GateError: A gate refused; nothing was published, and ``context["result"]`` is the result.
+            ConflictError: A move to another model is under way, or another run holds the table.
+            DeadlineError: The time is up; run it again to go on.
+            InterruptedRunError: A signal stopped it; run it again to go on.
+        """
+        from featstore.migrate import migrate
+        from featstore.migrate.asking import asked
+
+        found = asked(what, settings)
+        return migrate(
+            self.layout,
+            found.name,
+            found.settings,
+            job=found.job,
+            gates=found.gates,
+            deadline=deadline,
+            reporter=reporter,
+        )
+
+    def plan_migration(self, what: str | os.PathLike[str] | Job, **settings: Any) -> MigrationPlan:
+        """What ``migrate`` would do, by reading only; times and bytes are estimates."""
+        from featstore.migrate import plan
+        from featstore.migrate.asking import asked
+
+        found = asked(what, settings)
+        return plan(self.layout, found.name, found.settings, job=found.job, gates=found.gates)
+
+    def abandon_migration(self, name: str) -> Migration:
+        """Gives a move up; what was embedded stays until ``drop_space``.
+
+        Raises:
+            NotFoundError: No move of the table is under way.
+            LockedError: It is going on in another process.
+        """
+        from featstore.migrate import abandon
+
+        return abandon(self.layout, name)
+
+    def migration(self, name: str) -> Migration | None:
+        """How a table's last move to another model stands; None where there never was one."""
+        from featstore import migrations
+
+        return migrations.find(self.layout, name)
+
     def bridge(
         self,
         address: str,
@@ -589,6 +666,44 @@ class Store:
         from featstore.bridge import bridges
 
         return bridges(self.layout)
+
+    def bridge_spaces(
+        self, new: str, onto: str, *, dry_run: bool = False, reporter: Reporter | None = None
+    ) -> SpaceBridgeResult:
+        """Learns a linear map from one model's space into another's, so that queries of the one search the other.
+
+        It is learned from the items whose content is the same in both tables, at most 50,000, and holds for every table
+        of the two models. Ridge regression with its penalty, or a rotation, whichever finds more of what the new model
+        finds, on items held out; near-duplicates stay on one side of each split.
+
+        Args:
+            new: The table of the model that queries are embedded with.
+            onto: The table of the same source by the model whose vectors and index are to be searched.
+            dry_run: Learn and measure, but keep nothing.
+            reporter: Told of progress.
+
+        Raises:
+            NotFoundError: There is no such table or model.
+            UsageError: The tables are of one space, of pictures and texts or of two sources, or have fewer than 50
+                different items in common.
+            GateError: What was learned finds no more than chance would; nothing is kept.
+            IntegrityError: A model or a file of a table is damaged.
+        """
+        from featstore.bridge import make_spaces
+
+        tables = [self.table(address).features for address in (new, onto)]
+        return make_spaces(self.layout, *tables, dry_run=dry_run, reporter=reporter)
+
+    def space_bridges(self) -> list[SpaceBridgeCard]:
+        """The cards of the store's bridges between models' spaces, by the space they lead from and to.
+
+        Raises:
+            SpaceMismatchError: A bridge lies where it does not belong.
+            IntegrityError: A card is damaged.
+        """
+        from featstore.bridge import space_bridges
+
+        return space_bridges(self.layout)
 
     # ── look ────────────────────────────────────────────────────────────────────────────────
 
@@ -1042,6 +1157,50 @@ class Store:
         tables = [t.features for t in self.tables()]
         return gc(self.layout, tables, dry_run=dry_run, keep_versions=keep_versions, grace_hours=grace_hours)
 
+    def drop_space(self, address: str, *, dry_run: bool = False) -> DropReport:
+        """Removes a table in one space for good; its heads and the model stay.
+
+        Args:
+            address: ``NAME@MODEL``.
+            dry_run: Only say what would go, and what that breaks.
+
+        Raises:
+            UsageError: The address names no model, or a version.
+            NotFoundError: There is no such table in such a space.
+            GateError: It is published, or a move to another model needs it.
+            LockedError: A run is going on; nothing was changed.
+        """
+        from featstore.upkeep.purge import drop_space
+
+        return drop_space(self.layout, address, dry_run=dry_run)
+
+    def purge(
+        self,
+        ids: Sequence[str] | str | os.PathLike[str],
+        *,
+        tables: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> PurgeReport:
+        """Removes items for good from everything that the store holds, and proves it by reading all of it.
+
+        No list of them is kept: an extract brings back what the source still has.
+
+        Args:
+            ids: The items, or a file of them: one ``item_id`` a line, or a table with that column.
+            tables: Only from the tables of these names and what belongs to them.
+            dry_run: Only find them, and say what would go and break.
+
+        Raises:
+            UsageError: No item is named.
+            NotFoundError: There is no such file, or no table of a name.
+            LockedError: A run is going on; nothing was changed.
+            IntegrityError: A file is damaged, or still holds an id at the end: the message names it.
+        """
+        from featstore.upkeep.purge import listed, purge
+
+        wanted = listed(ids) if isinstance(ids, str | os.PathLike) else list(ids)
+        return purge(self.layout, wanted, names=tables, dry_run=dry_run)
+
 
 def _request(model: str, weights: str | os.PathLike[str] | None, options: dict[str, Any]) -> ModelRequest:
     from featstore.models import ModelOptions, ModelRequest
@@ -1067,7 +1226,7 @@ class Table:
         self._layout = layout
         self.features = features
         self.last_run: ExtractResult | None = None
-        self._searcher: Searcher | None = None
+        self._searchers: dict[str | None, Searcher] = {}
 
     @property
     def name(self) -> str:
@@ -1191,6 +1350,7 @@ class Table:
         min_score: float | None = None,
         group_by: str | None = None,
         exact: bool = False,
+        model: str | None = None,
     ) -> pl.DataFrame:
         """The items nearest to each query, by cosine, through the table's index where it has one.
 
@@ -1212,6 +1372,10 @@ class Table:
                 own; items without a value stand for themselves. By default ``parent`` for chunks, so that a text is
                 found once; ``item_id`` gives every item.
             exact: Compare with every vector, not through the index.
+            model: Ask with this model of the store instead of the table's own, by its name or a beginning of its space:
+                its vectors go through the bridge to the table's space (``Store.bridge_spaces``), and the index serves.
+                Texts and pictures are embedded with its prompt for queries, vectors are taken to be its own; ``id`` is
+                refused.
 
         Returns:
             A frame with ``query``, ``rank`` (from 1), ``item_id``, ``score``, ``content_sha256`` and the metadata
@@ -1222,10 +1386,10 @@ class Table:
             NotFoundError: The table is empty, or a file, column or id is not there.
             UsageError: Nothing was asked, a query or expression cannot be used, or nothing leads from a text or
                 picture to the table's vectors.
-            SpaceMismatchError: The vectors are of another space.
-            IntegrityError: The table or a model is damaged.
+            SpaceMismatchError: The vectors are of another space, or no bridge leads from the model to the table.
+            IntegrityError: The table, a model or a bridge is damaged.
         """
-        return self.searcher().search(
+        return self.searcher(model=model).search(
             text=text,
             image=image,
             id=id,
@@ -1239,21 +1403,31 @@ class Table:
             exact=exact,
         )
 
-    def searcher(self, *, device: str | None = None, progress: Callable[[str], None] | None = None) -> Searcher:
+    def searcher(
+        self,
+        *,
+        device: str | None = None,
+        progress: Callable[[str], None] | None = None,
+        model: str | None = None,
+    ) -> Searcher:
         """What answers ``search``, opened once and kept: for a service that searches again and again.
 
         Args:
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, where a model has to encode the queries.
             progress: Told where a model has to be brought into the store first.
+            model: Ask with this model instead of the table's own, as in ``search``.
 
         Raises:
-            NotFoundError: The table has no version, its model is gone, or ``gc`` has removed the version.
+            NotFoundError: The table has no version, a model is not there, or ``gc`` has removed the version.
+            SpaceMismatchError: No bridge leads from the model to the table.
         """
         from featstore.search import Searcher
 
-        if self._searcher is None or (device, progress) != (None, None):
-            self._searcher = Searcher(self._layout, self.features, device=device, progress=progress or (lambda _: None))
-        return self._searcher
+        if model not in self._searchers or (device, progress) != (None, None):
+            self._searchers[model] = Searcher(
+                self._layout, self.features, device=device, progress=progress or (lambda _: None), model=model
+            )
+        return self._searchers[model]
 
     def export(
         self,

@@ -258,7 +258,7 @@ def test_procrustes_finds_a_rotation_again(dim_x: int, dim_y: int) -> None:
     turns = [np.linalg.qr(generator.standard_normal((dim, 10)))[0].T for dim in (dim_x, dim_y)]
     x, y = (inner @ turn for turn in turns)
     found = fit(Sums.of(x, y), [Candidate("procrustes", 10)])[Candidate("procrustes", 10)]
-    mapped = (x - found.image_mean) @ found.matrix + found.text_mean
+    mapped = (x - found.x_mean) @ found.matrix + found.y_mean
     np.testing.assert_allclose(mapped, y, atol=1e-4)
 
 
@@ -377,7 +377,7 @@ def test_a_disk_that_fails_leaves_the_old_bridge_or_the_new_one(store: Store, mo
     image, text = _spaces(store)
     first = open_bridge(store.layout, image)
     assert first is not None
-    content = encode(dataclasses.replace(first.map, text_mean=first.map.text_mean + 1))
+    content = encode(dataclasses.replace(first.map, y_mean=first.map.y_mean + 1))
     weights = Artefact(file="bridge-other.safetensors", sha256=hashing.of_bytes(content), bytes=len(content))
     other = dataclasses.replace(first.card, pairs=1, weights=weights)
     for at in range(1, 100):

@@ -12,6 +12,7 @@ from bridge_world import captioned
 from cli_world import MODEL, SCHEMAS, copied, inside, schema, world
 from head_world import headed
 from job_world import refreshed, scheduled
+from spaces import embedded
 from train_world import labelled
 
 from featstore.cli.schemas import DOCUMENTS, OUTPUTS, generate
@@ -51,6 +52,7 @@ COMMANDS = {
     "export": ["export", "photos", "-o", "out.npz"],
     "export-features": ["export", "photos", f"photos@{MODEL}", "-o", "out.npz"],
     "bridge": ["bridge", "stamps", "--to", "minilm", "--pairs", "caption"],
+    "bridge-onto": ["bridge", "sayings@new", "--onto", "sayings@old"],
     "diff": ["diff", "photos:0", "photos"],
     "dedup": ["dedup", "photos"],
     "eval": ["eval", "photos", "--queries", "queries.jsonl", "--qrels", "qrels.tsv"],
@@ -89,6 +91,7 @@ def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pyt
         for word in COMMANDS[name]
     ]
     where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
+    where = embedded(request.getfixturevalue("model_store"), tmp_path) if name == "bridge-onto" else where
     where = copied(tmp_path) if name == "index" else where
     where = headed(copied(tmp_path)) if name in ("predict", "export-head") else where
     if "jobs" in name:

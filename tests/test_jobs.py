@@ -544,7 +544,7 @@ def opened(place: Path) -> Store:
 
 def test_the_examples_run(place: Path) -> None:
     store = opened(place)
-    assert [file.stem for file in EXAMPLES] == ["extract-images", "extract-texts", "refresh", "train-head"]
+    assert [file.stem for file in EXAMPLES] == ["extract-images", "extract-texts", "migrate", "refresh", "train-head"]
     for name, table, rows in (("extract-images", "images", 32), ("extract-texts", "sentences", 12)):
         result = store.refresh(place / f"{name}.toml")
         assert (result.status, result.table, len(store.table(table))) == ("published", table, rows)
@@ -725,7 +725,7 @@ def test_check_names_errors_and_warns(place: Path) -> None:
     assert done.code == 2
     assert "broken.toml:2: error: job.nam: unknown key; did you mean 'name'?" in done.out
     assert "train-head.toml: warning: there is no table 'images'" in done.out
-    assert "1 of 5 files" in done.err
+    assert "1 of 6 files" in done.err
     fine = inside("jobs", "check", "extract-images.toml", "--json", cwd=place)
     assert fine.code == 0
     (found,) = fine.json

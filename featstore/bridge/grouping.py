@@ -46,5 +46,6 @@ def grouped(images: NDArray[np.float32], texts: NDArray[np.float32], *known: NDA
 
 
 def _centred(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    at_length_one = unit(vectors)
-    return np.asarray(at_length_one - at_length_one.mean(axis=0), np.float32)
+    centred = unit(vectors)
+    centred -= centred.mean(axis=0)
+    return centred

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.bridge import weights
 from featstore.bridge.maps import Map
+from featstore.bridge.weights import CARD
 from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, SpaceMismatchError
 from featstore.layout import Layout
 from featstore.models import load_card
 from featstore.records import BridgeCard, Finding
-from featstore.storage import documents, hashing, locks
+from featstore.storage import documents
 
 if TYPE_CHECKING:
     from featstore.records import ModelCard
 
 __all__ = ["Bridge", "bridges", "encode", "open_bridge", "publish", "verify"]
 
-_CARD = "card.json"
 _ANEW = "Make it anew: featstore bridge NAME --to MODEL --pairs …"
-
-# Rows that are projected at once: 2,048 values in and 384 out are 160 MB.
-_ROWS = 16_384
+_NAMES = ("image_mean", "matrix", "text_mean")
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,7 @@ class Bridge:
                 f"the bridge takes {self.card.image_dim} values, those of {self.card.image_space}; "
                 f"got an array of {vectors.shape}."
             )
-        found = np.empty((len(vectors), self.card.text_dim), np.float32)
-        for start in range(0, len(vectors), _ROWS):
-            found[start : start + _ROWS] = self.map.apply(vectors[start : start + _ROWS])
-        return found
+        return weights.project(self.map, vectors)
 
 
 def open_bridge(layout: Layout, space_id: str, text_space_id: str | None = None) -> Bridge | None:
@@ -85,7 +81,9 @@ def open_bridge(layout: Layout, space_id: str, text_space_id: str | None = None)
             if not last:
                 continue  # replaced between the two reads
             raise IntegrityError(f"{layout.storage.local(path)} is missing; the bridge's card names it.") from error
-        return Bridge(card, _weights(content, card, where=str(layout.storage.local(path))))
+        dims = (card.image_dim, card.text_dim)
+        where = str(layout.storage.local(path))
+        return Bridge(card, weights.decode(content, card.weights, _NAMES, dims, where=where, anew=_ANEW))
     raise AssertionError("unreachable")
 
 
@@ -115,10 +113,7 @@ def verify(layout: Layout, space_id: str) -> list[Finding]:
 
 def encode(found: Map) -> bytes:
     """A map as a safetensors file: ``image_mean``, ``matrix`` and ``text_mean``, float32."""
-    import safetensors.numpy
-
-    tensors = {"image_mean": found.image_mean, "matrix": found.matrix, "text_mean": found.text_mean}
-    return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
+    return weights.encode(found, _NAMES)
 
 
 def publish(layout: Layout, card: BridgeCard, content: bytes) -> None:
@@ -131,18 +126,13 @@ def publish(layout: Layout, card: BridgeCard, content: bytes) -> None:
         StorageError: The disk refused.
     """
     folder = layout.bridge(card.image_space, card.text_space)
-    name = f"bridge-{card.image_space}-{card.text_space}"
-    with locks.hold(layout.storage, layout.lock(name), purpose="keeping a bridge"):
-        layout.storage.write(f"{folder}/{card.weights.file}", content)
-        documents.write(layout.storage, f"{folder}/{_CARD}", card)
-        for path in layout.storage.files(folder):
-            if path not in (f"{folder}/{_CARD}", f"{folder}/{card.weights.file}"):
-                layout.storage.delete(path)
+    lock = f"bridge-{card.image_space}-{card.text_space}"
+    weights.put(layout, folder, card, content, weights=card.weights, lock=lock)
 
 
 def _card(layout: Layout, image: str, text: str) -> BridgeCard | None:
     """A bridge's card, bound to the spaces whose folder it lies in and to the models that the store has of them."""
-    path = layout.bridge(image, text, _CARD)
+    path = layout.bridge(image, text, CARD)
     card = documents.find(layout.storage, path, BridgeCard)
     if card is None:
         return None
@@ -165,23 +155,3 @@ def _card(layout: Layout, image: str, text: str) -> BridgeCard | None:
 
 def _model(layout: Layout, space_id: str) -> ModelCard | None:
     return load_card(layout, space_id) if layout.storage.exists(layout.model_card(space_id)) else None
-
-
-def _weights(content: bytes, card: BridgeCard, *, where: str) -> Map:
-    import safetensors
-    import safetensors.numpy
-
-    if len(content) != card.weights.bytes or hashing.of_bytes(content) != card.weights.sha256:
-        raise IntegrityError(
-            f"{where} is damaged: its SHA-256 is not the one on its card.",
-            hint=_ANEW,
-        )
-    try:
-        tensors = safetensors.numpy.load(content)
-        found = Map(tensors["image_mean"], tensors["matrix"], tensors["text_mean"])
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise IntegrityError(f"{where} does not hold a bridge: {error}.") from error
-    shapes = (found.image_mean.shape, found.matrix.shape, found.text_mean.shape)
-    if shapes != ((card.image_dim,), (card.image_dim, card.text_dim), (card.text_dim,)):
-        raise IntegrityError(f"{where} holds arrays of {shapes}; its card says {card.image_dim} to {card.text_dim}.")
-    return found

@@ -1,4 +1,4 @@
-"""Linear maps from image vectors to text vectors, fitted in closed form from sums over the pairs."""
+"""Linear maps from vectors x to vectors y, fitted in closed form from sums over the pairs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["CANDIDATES", "Candidate", "Map", "Sums", "fit", "unit"]
 
 @dataclass(frozen=True)
 class Map:
-    """x → (x / |x| - image_mean) @ matrix + text_mean, made of length 1; all float32."""
+    """x → (x / |x| - x_mean) @ matrix + y_mean, made of length 1; all float32."""
 
-    image_mean: NDArray[np.float32]
+    x_mean: NDArray[np.float32]
     matrix: NDArray[np.float32]
-    text_mean: NDArray[np.float32]
+    y_mean: NDArray[np.float32]
 
     def apply(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Maps (n, image_dim) to (n, text_dim), float32 of length 1."""
-        return unit((unit(vectors) - self.image_mean) @ self.matrix + self.text_mean)
+        """Maps (n, x_dim) to (n, y_dim), float32 of length 1."""
+        return unit((unit(vectors) - self.x_mean) @ self.matrix + self.y_mean)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to fit: a ridge with its penalty, or a rotation of that many principal components into the text space."""
+    """One way to fit: a ridge with its penalty, or a rotation of that many principal components into the space of y."""
 
     method: Literal["ridge", "procrustes"]
     strength: float
@@ -56,8 +56,8 @@ class Sums:
         """The sums over n pairs.
 
         Args:
-            x: (n, image_dim) of length 1.
-            y: (n, text_dim) of length 1.
+            x: (n, x_dim) of length 1.
+            y: (n, y_dim) of length 1.
         """
         x, y = x.astype(np.float64), y.astype(np.float64)
         return cls(len(x), x.sum(axis=0), y.sum(axis=0), x.T @ x, x.T @ y)

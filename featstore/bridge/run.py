@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore import models
-from featstore.bridge import held_out, kept
+from featstore.bridge import held_out, kept, nested, weights
 from featstore.bridge.grouping import grouped
 from featstore.bridge.maps import Candidate
 from featstore.bridge.pairs import Pairs, read
@@ -20,17 +20,14 @@ from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_encoder
 from featstore.layout import Layout
 from featstore.models import ModelRequest
-from featstore.records import Artefact, BridgeCard, BridgeResult, ModelCard
+from featstore.records import BridgeCard, BridgeResult, ModelCard
 from featstore.settings import ExtractSettings, resolve
-from featstore.storage import hashing
 from featstore.tables import FeatureTable, past
 
 __all__ = ["LEAST_GROUPS", "make"]
 
 LEAST_GROUPS = 50
 """Ten different pairs in each fold: below, recall@10 says nothing."""
-
-_FITS = held_out.FOLDS * (held_out.FOLDS - 1) // 2 + held_out.FOLDS + 1
 
 
 def make(
@@ -92,10 +89,9 @@ def make(
             hint="Pictures or captions that are nearly the same count as one. A few fixed labels call for a head, "
             "not for a bridge.",
         )
-    reporter.stage("fitting", _FITS)
+    reporter.stage("fitting", nested.FITS)
     learned = held_out.learn(pictures, documents, queries, groups, reporter.advance)
     content = kept.encode(learned.map)
-    digest = hashing.of_bytes(content)
     assert features.version is not None
     card = BridgeCard(
         image_space=image.space_id,
@@ -114,7 +110,7 @@ def make(
         gallery=learned.gallery,
         text_to_image=learned.text_to_image,
         image_to_text=learned.image_to_text,
-        weights=Artefact(file=f"bridge-{digest[:16]}.safetensors", sha256=digest, bytes=len(content)),
+        weights=weights.artefact(content, "bridge"),
         featstore=models.versions().get("featstore", "unknown"),
         created_ts=datetime.now(UTC).isoformat(timespec="microseconds"),
     )

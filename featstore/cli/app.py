@@ -17,6 +17,7 @@ from featstore.cli import (
     look,
     lookafter,
     make,
+    migrate,
     models,
     predict,
     refresh,
@@ -65,6 +66,7 @@ train.register(app)
 predict.register(app)
 export.register(app)
 refresh.register(app)
+migrate.register(app)
 bridge.register(app)
 look.register(app)
 diff.register(app)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from featstore.cli import console
+from featstore.cli import console, forgood
 from featstore.cli.options import LOOK_AFTER, DryRun, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
-from featstore.errors import GateError, IntegrityError
+from featstore.errors import GateError, IntegrityError, UsageError
 
 __all__ = ["register"]
+
+_FOR_GOOD = "For good"
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +64,22 @@ def verify(
 def gc(
     keep: Annotated[int, typer.Option(min=1, help="Newest versions of each table and head that stay.")] = 2,
     grace_hours: Annotated[float, typer.Option(min=0, help="Leave files alone that are younger.")] = 24.0,
+    drop_space: Annotated[
+        str | None,
+        typer.Option(metavar="NAME@MODEL", help="Remove this table in this space for good.", rich_help_panel=_FOR_GOOD),
+    ] = None,
+    purge_ids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Remove these items for good, from everything; one item_id a line, or a table with that column.",
+            rich_help_panel=_FOR_GOOD,
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --purge-ids: only from this table.", rich_help_panel=_FOR_GOOD),
+    ] = None,
     store: StorePath = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -70,7 +89,23 @@ def gc(
     """$ featstore gc --dry-run
 
     Merges small files and removes what no kept version needs.
+
+    --purge-ids removes items from every version, index, head report and thumbnail,
+    and proves it by a scan of every file. Remove them from the source first:
+    no list of them is kept, and the next extract takes in what the source has.
     """
+    if drop_space is not None and purge_ids is not None:
+        raise UsageError("--drop-space and --purge-ids are two commands.", hint="Run one after the other.")
+    if table and purge_ids is None:
+        raise UsageError("--table goes with --purge-ids.")
+    if drop_space is not None:
+        dropped = existing(store).drop_space(drop_space, dry_run=dry_run)
+        console.emit(dropped) if json else forgood.dropped(dropped)
+        return
+    if purge_ids is not None:
+        purged = existing(store).purge(purge_ids, tables=table or None, dry_run=dry_run)
+        console.emit(purged) if json else forgood.purged(purged)
+        return
     report = existing(store).gc(dry_run=dry_run, keep_versions=keep, grace_hours=grace_hours)
     if json:
         console.emit(report)
@@ -80,8 +115,8 @@ def gc(
         console.line(f"would remove {files} ({size}); nothing was changed")
     else:
         console.line(f"removed {files} ({size}); merged {report.compacted_files:,} into {report.written_files:,}")
-    for table, versions in report.kept_versions.items():
-        console.line(console.plain(f"{table}: versions {', '.join(map(str, versions))} stay readable"))
+    for address, versions in report.kept_versions.items():
+        console.line(console.plain(f"{address}: versions {', '.join(map(str, versions))} stay readable"))
     for head, versions in report.kept_heads.items():
         console.line(console.plain(f"head {head}: versions {', '.join(map(str, versions))} stay"))
 

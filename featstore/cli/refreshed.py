@@ -37,6 +37,7 @@ def outcome(result: RefreshResult) -> None:
             ("items", _items(result)),
             ("index", _index(result)),
             ("drift", _drift(result)),
+            ("beside", _beside(result)),
             ("time", _time(result)),
         )
     )
@@ -122,9 +123,21 @@ def _items(result: RefreshResult) -> str | None:
     if done is None:
         return None
     return (
-        f"{done.seen:,} seen = {done.stored:,} stored + {done.reused:,} reused + {done.rejected:,} rejected; "
+        f"{done.seen:,} seen = {done.stored:,} stored + {done.reused:,} reused + {done.rejected:,} rejected"
+        f"{f' + {done.left:,} left to later runs' if done.left else ''}; "
         f"{done.removed:,} removed"
     )
+
+
+def _beside(result: RefreshResult) -> str | None:
+    """The table of the model that this one is on its way to."""
+    if result.beside_error is not None:
+        return "not in step; the next run goes on"
+    done = result.beside
+    if done is None:
+        return None
+    left = f"; {done.left:,} are left to featstore migrate" if done.left else ""
+    return f"{done.space_id}: {done.stored:,} embedded, {done.removed:,} removed{left}"
 
 
 def _index(result: RefreshResult) -> str | None:

@@ -22,7 +22,8 @@ def extraction(result: ExtractResult) -> None:
     name = plain(f"{result.table}@{result.space_id}")
     line(f"{name}: {_ended(result)}")
     line(
-        f"{result.seen:,} seen = {result.stored:,} stored + {result.reused:,} reused + {result.rejected:,} rejected; "
+        f"{result.seen:,} seen = {result.stored:,} stored + {result.reused:,} reused + {result.rejected:,} rejected"
+        f"{f' + {result.left:,} left to later runs' if result.left else ''}; "
         f"{result.removed:,} removed, {count(result.ignored, 'file')} ignored"
     )
     details = {
@@ -69,6 +70,7 @@ def rehearsal(result: ExtractResult) -> None:
         ("updated", result.updated),
         ("missing", result.removed),
         ("rejected", result.rejected),
+        *((("left", result.left),) if result.left else ()),
         ("ignored", result.ignored),
     ):
         line(f"{what:<9}{number:>10,}")

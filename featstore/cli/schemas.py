@@ -43,6 +43,9 @@ DOCUMENTS: dict[str, Any] = {
     "refresh": records.RefreshResult,
     "job-state": records.JobState,
     "history": records.HistoryRecord,
+    "migration": records.Migration,
+    "migration-report": records.MigrationReport,
+    "space-bridge": records.SpaceBridgeCard,
 }
 """The documents of a store. Each file also holds ``document_sha256``, the digest of all else in it."""
 
@@ -71,6 +74,8 @@ OUTPUTS: dict[str, Any] = {
     "predict": records.HeadPrediction,
     "refresh": records.RefreshResult,
     "refresh-plan": records.RefreshPlan,
+    "migrate": records.MigrationResult,
+    "migrate-plan": records.MigrationPlan,
     "ls-jobs": list[records.JobStanding],
     "jobs-new": records.JobDraft,
     "jobs-check": list[records.JobCheck],
@@ -80,11 +85,14 @@ OUTPUTS: dict[str, Any] = {
     "export-head": records.HeadExport,
     "export-features": records.FeatureExport,
     "bridge": records.BridgeResult,
+    "bridge-onto": records.SpaceBridgeResult,
     "diff": records.Difference,
     "dedup": records.DuplicateReport,
     "eval": records.Evaluation,
     "verify": records.VerifyReport,
     "gc": records.GcReport,
+    "gc-purge": records.PurgeReport,
+    "gc-drop-space": records.DropReport,
     "doctor": records.DoctorReport,
     "search": list[outputs.SearchHit],
     "models-list": list[outputs.ModelLine],

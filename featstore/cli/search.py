@@ -88,6 +88,14 @@ def search(
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet of pictures.", rich_help_panel=_FORM)
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.", rich_help_panel=_FORM)] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Ask with another model of the store, through its bridge to the table's (featstore bridge --onto).",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N, to embed the queries.", show_default=False)
     ] = None,
@@ -102,6 +110,7 @@ def search(
 
     Goes through the table's index where it has one (featstore index), else compares with every vector.
     A text finds pictures where the model has two towers, or through a bridge (featstore bridge).
+    With --model queries are embedded by another model and go through the bridge from its space to the table's.
     A query that cannot be read is named on stderr; the others are answered.
     """
     from featstore.cli.progress import reporting
@@ -112,7 +121,7 @@ def search(
 
     opened = existing(store)
     with reporting(quiet=volume.quiet) as reporter:
-        searcher = opened.table(address).searcher(device=device, progress=reporter.message)
+        searcher = opened.table(address).searcher(device=device, progress=reporter.message, model=model)
         page = _page(html, png) if open_ else html
         saving.places(opened.layout, searcher, output=output, html=page, png=png)
         asked = searcher.gather(text=text, image=image, id=id, vectors=vectors, queries=queries)

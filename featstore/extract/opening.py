@@ -15,7 +15,7 @@ from featstore.settings import ExtractSettings
 from featstore.sources import LIST_PREFIX, Source, source_uri
 from featstore.storage import Storage, documents, hashing
 
-__all__ = ["check_name", "check_source", "known_source", "lost", "remembered", "source_key", "table_name"]
+__all__ = ["READING", "check_name", "check_source", "known_source", "lost", "remembered", "source_key", "table_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RANGE = re.compile(r"[-_.]*\{[^{}/]*\}")
 
 # Settings that say how a source is read: a later run that does not give them means the same again.
-_READING = (
+READING = (
     "source_root",
     "label_from",
     "text_column",
@@ -40,7 +40,7 @@ _READING = (
 
 
 # Remembered besides, without bearing on what a scan finds.
-_REMEMBERED = (*_READING, "keep_text")
+_REMEMBERED = (*READING, "keep_text")
 
 
 def table_name(settings: ExtractSettings) -> str:
@@ -84,13 +84,15 @@ def remembered(
     if settings.source_root is not None:
         # Another process that takes shards of this run may work in another folder.
         filled["source_root"] = root = os.path.abspath(os.path.expanduser(settings.source_root))
-        origins["source_root"] = replace(origins["source_root"], value=root)
+        said = origins.get("source_root")
+        origins["source_root"] = SettingValue(value=root, origin="default" if said is None else said.origin)
         settings = replace(settings, source_root=root)
     options = known_source(layout, name, settings)
     if options is None:
         return settings, origins
     for key in _REMEMBERED:
-        if origins[key].origin == "default" and options.get(key) not in (None, []):
+        unsaid = origins[key].origin == "default" if key in origins else getattr(settings, key) in (None, ())
+        if unsaid and options.get(key) not in (None, []):
             value = options[key]
             filled[key] = tuple(value) if isinstance(value, list) else value
             origins[key] = SettingValue(value=value, origin=f"remembered from {name}'s last run")
@@ -154,7 +156,7 @@ def check_source(
 
 def source_key(source: Source, settings: ExtractSettings, cutting: str | None = None) -> str:
     """Names the cache of one source read in one way; ``cutting`` is what cuts its texts, if anything does."""
-    reading = {key: value for key in _READING if (value := getattr(settings, key)) not in (None, ())}
+    reading = {key: value for key in READING if (value := getattr(settings, key)) not in (None, ())}
     if cutting is not None:
         reading["cutting"] = cutting
     return hashing.of_json({"uri": source.uri, "kind": source.kind, "reading": reading})[:12]

@@ -12,6 +12,7 @@ changed     id in the table with other content                                  
 renamed     new id whose content belonged to an id that has gone                        carried
 twin        new or changed id whose content is stored, or comes earlier in this scan    carried
 rejected    refused before, same id and content, not asked to be retried                none
+left        new, its content without a vector and not in the run's portion              none
 ==========  ==========================================================================  ==========
 """
 
@@ -26,10 +27,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featstore.extract.portion import Portion
 from featstore.storage import hashing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from featstore.settings import ExtractSettings
 
 __all__ = ["Counts", "Plan", "Staged", "cut", "make"]
 
@@ -57,6 +61,7 @@ class Counts:
     twins: int = 0
     rejected: int = 0
     removed: int = 0
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ class Staged:
 class Plan:
     """What one run will do.
 
-    ``embed`` holds the items to embed in the source's order, with the scan's columns, metadata and
-    ``shard``; ``carry`` those whose vector exists, with ``from_file`` and ``from_row`` (null: the
+    ``embed`` holds the items to embed, shard by shard and within one in the source's order, with the scan's columns,
+    metadata and ``shard``; ``carry`` those whose vector exists, with ``from_file`` and ``from_row`` (null: the
     vector that this run makes for the same content). ``drop`` maps a data file of the table to the
     rows that leave it. ``again`` counts, by reason, what was refused before and is not tried again.
     """
@@ -102,7 +107,8 @@ def make(
     staged: Sequence[Staged] = (),
     removable: Sequence[str] | None = (),
     held: Sequence[str] = (),
-    texts: bool = False,
+    portion: Portion,
+    settings: ExtractSettings,
     shard_items: int,
     shard_bytes: int,
     binding: dict[str, object],
@@ -117,7 +123,8 @@ def make(
         staged: Vectors left by an unfinished run of the same space.
         removable: Ids that leave when the scan lacks them; None means every id of the table.
         held: Ids that stay although the scan lacks them: unreadable now, not gone.
-        texts: The table is to hold the texts: a row without one is not as it should be.
+        portion: Which of what could be embedded is, and in which order.
+        settings: Of the run. With ``keep_text`` a row without its text is not as it should be.
         shard_items: A shard's largest number of items.
         shard_bytes: A shard's largest number of content bytes; one item at least.
         binding: What else the plan depends on (space, settings, base version), for its digest.
@@ -141,8 +148,9 @@ def make(
     joined = scan.join(there, on="id", how="left", maintain_order="left")
     known = pl.col("stored_sha").is_not_null()
     same = known & (pl.col("stored_sha") == pl.col("sha"))
+    differs = _metadata_differs(metadata, stored, joined["stored_at"], texts=settings.keep_text)
     joined = joined.with_columns(
-        pl.when(same & pl.Series("differs", _metadata_differs(metadata, stored, joined["stored_at"], texts=texts)))
+        pl.when(same & pl.Series("differs", differs))
         .then(_UPDATED)
         .when(same)
         .then(_UNCHANGED)
@@ -175,7 +183,10 @@ def make(
     again = todo.filter(pl.col("place").is_null()).join(refused, on=["id", "sha"], how="inner")
     todo = todo.join(again.select("at"), on="at", how="anti", maintain_order="left")
     stored_vector = pl.col("place").is_not_null()
-    embed = todo.filter(~stored_vector).filter(pl.col("sha").is_first_distinct())
+    lacking = todo.filter(~stored_vector).with_columns(changed=pl.col("status") == _CHANGED)
+    embed = portion.chosen(lacking, items, metadata, settings)
+    left = lacking.join(embed.select("sha"), on="sha", how="anti")
+    todo = todo.join(left.select("at"), on="at", how="anti", maintain_order="left")
     twins = todo.join(embed.select("at"), on="at", how="anti", maintain_order="left")
     updated = joined.filter(pl.col("status") == _UPDATED).with_columns(place=pl.col("stored_at"))
     carry = pl.concat([twins.select("at", "place"), updated.select("at", "place")]).sort("at")
@@ -198,13 +209,15 @@ def make(
         twins=twins.height - renamed.height,
         rejected=again.height,
         removed=lost.height,
+        left=left.height,
     )
     wanted = items.select(list(SCAN_COLUMNS))
     for column in metadata.column_names:
         wanted = wanted.append_column(column, metadata[column])
-    to_embed = _rows(wanted, embed["at"])
-    shards = cut(to_embed["size"], shard_items, shard_bytes)
-    to_embed = to_embed.append_column("shard", pa.array(shards, pa.int64()))
+    shards = cut(_rows(items.select(["size"]), embed["at"])["size"], shard_items, shard_bytes)
+    embed = embed.with_columns(shard=pl.Series(shards, dtype=pl.Int64))
+    embed = embed.sort("shard", "at")  # no source likes to be read to and fro
+    to_embed = _rows(wanted, embed["at"]).append_column("shard", pa.array(embed["shard"].to_numpy(), pa.int64()))
     files, rows = table.places(carry["place"], staged)
     to_carry = _rows(wanted, carry["at"]).append_column("from_file", files).append_column("from_row", rows)
     return Plan(
@@ -299,8 +312,9 @@ def _among(ids: pa.ChunkedArray[Any], places: pl.Series, names: Sequence[str]) -
 
 
 def _rows(table: pa.Table, at: pl.Series) -> pa.Table:
-    """Some rows in ascending order; all of them are not copied."""
-    return table if len(at) == table.num_rows else table.take(pa.array(at.to_numpy()))
+    """Some rows; all of them as they are are not copied."""
+    whole = len(at) == table.num_rows and bool(at.is_sorted())
+    return table if whole else table.take(pa.array(at.to_numpy()))
 
 
 def _metadata_differs(metadata: pa.Table, stored: pa.Table | None, at: pl.Series, *, texts: bool) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from featstore.errors import FeatstoreError
 from featstore.extract import chunk_rows, chunks, members, opening, sampling
 from featstore.extract.plan import SCAN_COLUMNS, Plan, Staged, make
+from featstore.extract.portion import Portion
 from featstore.extract.progress import Reporter
 from featstore.layout import Layout
 from featstore.records import ModelCard, SourceRecord
@@ -38,6 +39,7 @@ class Preparation:
 
     Attributes:
         until: Items of a later time are left alone; None takes all.
+        portion: Which of what could be embedded is.
         later: Their ids, from ``scan`` on.
         warnings: Gathered on the way, for the result.
         previous: The items of the last scan, from ``scan`` to ``put_away``; None where they are not known.
@@ -52,6 +54,7 @@ class Preparation:
     record: SourceRecord
     card: ModelCard | None
     until: datetime | None = None
+    portion: Portion = field(default_factory=Portion)
     later: list[str] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
     previous: pa.Table | None = None
@@ -178,7 +181,8 @@ class Preparation:
             staged=staged,
             removable=self._removable(),
             held=held,
-            texts=self.settings.keep_text,
+            portion=self.portion,
+            settings=self.settings,
             shard_items=self.settings.shard_items or _SHARD_ITEMS[modality],
             shard_bytes=_SHARD_BYTES,
             binding={

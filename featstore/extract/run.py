@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from featstore.extract import chunks, late, leaving, members, opening, recovery,
 from featstore.extract.finish import Pending, assemble, carried_rejects
 from featstore.extract.plan import Plan, Staged
 from featstore.extract.planned import Planned
+from featstore.extract.portion import Portion
 from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_run, run_shard, source_options
@@ -59,6 +60,9 @@ def extract(
     reporter: Reporter | None = None,
     dry_run: bool = False,
     until: datetime | None = None,
+    only: Collection[str] | None = None,
+    order: str | None = None,
+    most: int | None = None,
 ) -> ExtractResult:
     """Brings a table in step with its source.
 
@@ -69,6 +73,9 @@ def extract(
         reporter: Told of progress.
         dry_run: Plan and report only; nothing is written and no model is loaded.
         until: As in ``staging``.
+        only: As in ``staging``.
+        order: As in ``staging``.
+        most: As in ``staging``.
 
     Returns:
         What was done, or with ``dry_run`` would be.
@@ -82,8 +89,8 @@ def extract(
         ConflictError: Another run holds the table or was faster.
     """
     if dry_run:
-        return _rehearsed(layout, settings, origins, reporter or Reporter(), until)
-    with staging(layout, settings, origins, reporter=reporter, until=until) as ready:
+        return _rehearsed(layout, settings, origins, reporter or Reporter(), until, Portion(only, order, most))
+    with staging(layout, settings, origins, reporter=reporter, until=until, only=only, order=order, most=most) as ready:
         result = ready.commit()
     still = addresses.standing(layout, result.table, result.space_id, result.version)
     if still is not None and result.status == "committed":
@@ -100,6 +107,9 @@ def staging(
     *,
     reporter: Reporter | None = None,
     until: datetime | None = None,
+    only: Collection[str] | None = None,
+    order: str | None = None,
+    most: int | None = None,
 ) -> Iterator[Ready]:
     """Does all of an extract but its commit, and holds the table for the length of the block.
 
@@ -113,6 +123,10 @@ def staging(
         reporter: Told of progress.
         until: Items of a later ``event_ts`` are left alone: neither added nor changed nor removed. Those without
             one are taken.
+        only: Ids of items not in the table yet that may be embedded; the others are left to later runs, and so are
+            their twins. What has a vector, has changed or has gone is brought in step all the same.
+        order: A metadata column: what has most of it is embedded first. Within a shard the source's order stays.
+        most: Of the new items so many contents are embedded at most; the others are left to later runs.
 
     Yields:
         What would be committed.
@@ -120,7 +134,7 @@ def staging(
     Raises:
         FeatstoreError: As for ``extract``, but for too many rejects, which are the caller's to judge.
     """
-    reporter = reporter or Reporter()
+    reporter, portion = reporter or Reporter(), Portion(only, order, most)
     started = time.monotonic()
     name, settings, origins, request, modality, source = _opened(layout, settings, origins)
     models.check_options(modality, settings.model, request.options)
@@ -136,7 +150,7 @@ def staging(
         record = opening.check_source(layout, name, source, modality, settings)
         card = models.ensure(layout, request, progress=reporter.message)
         source = chunks.wrap(source, layout, card, settings)
-        found = Preparation(layout, settings, reporter, name, source, record, card, until)
+        found = Preparation(layout, settings, reporter, name, source, record, card, until, portion)
         yield _Run(found, origins, started).stage()
 
 
@@ -146,13 +160,14 @@ def _rehearsed(
     origins: dict[str, SettingValue],
     reporter: Reporter,
     until: datetime | None,
+    portion: Portion,
 ) -> ExtractResult:
     started = time.monotonic()
     name, settings, origins, request, modality, source = _opened(layout, settings, origins)
     record = opening.check_source(layout, name, source, modality, settings)
     known = models.find(layout, request)
     source = source if known is None else chunks.wrap(source, layout, known, settings)
-    found = Preparation(layout, settings, reporter, name, source, record, known, until)
+    found = Preparation(layout, settings, reporter, name, source, record, known, until, portion)
     return _Run(found, origins, started).rehearse()
 
 
@@ -476,8 +491,7 @@ class _Run:
     def _remember(self, scan: Scan) -> None:
         """Keeps the scan for the next run, if it says anything new."""
         self.preparation.remember()
-        table = self.preparation.table()
-        if self.record.added and table.version is not None:
+        if self.record.added and (table := self.preparation.table()).version is not None:
             members.keep(self.layout, table, self.source.uri, scan.items["item_id"])
         path = self.layout.source(self.name)
         if documents.find(self.layout.storage, path, SourceRecord) != self.record:
@@ -548,11 +562,12 @@ class _Run:
 
 
 def _judge(settings: ExtractSettings, result: ExtractResult) -> ExtractResult:
-    if result.rejected > _REJECT_ITEMS and result.rejected > settings.max_reject_share * result.seen:
+    tried = result.seen - result.left
+    if result.rejected > _REJECT_ITEMS and result.rejected > settings.max_reject_share * tried:
         codes = ", ".join(f"{code} {n}" for code, n in sorted(result.reject_codes.items(), key=lambda c: -c[1])[:3])
         raise TooManyRejectsError(
-            f"{result.rejected:,} of {result.seen:,} items were rejected "
-            f"({result.rejected / result.seen:.1%}; allowed {settings.max_reject_share:.1%}): {codes}. "
+            f"{result.rejected:,} of {tried:,} items were rejected "
+            f"({result.rejected / tried:.1%}; allowed {settings.max_reject_share:.1%}): {codes}. "
             "The others are stored.",
             hint=f"Look at them: featstore show {result.table}@{result.space_id} --rejects. "
             "Allow them: --max-reject-share.",

@@ -44,7 +44,7 @@ def result(
     device: str | None,
     warnings: tuple[str, ...],
 ) -> ExtractResult:
-    """Counts a run, so that seen = stored + reused + rejected.
+    """Counts a run, so that seen = stored + reused + rejected + left.
 
     ``items_per_s`` is the rate of the embedding stage of this process, model loading and scanning left
     out; where nothing was embedded, the rate of the whole run. ``rates`` are items per second that each
@@ -79,7 +79,7 @@ def result(
         space_id=card.space_id,
         version=version,
         dim=card.dim,
-        seen=stored + reused + rejected,
+        seen=stored + reused + rejected + counts.left,
         stored=stored,
         reused=reused,
         rejected=rejected,
@@ -94,6 +94,7 @@ def result(
         renamed=counts.renamed,
         twins=counts.twins,
         updated=counts.updated,
+        left=counts.left,
         truncated=sum(receipt.truncated for receipt in receipts),
         tokens=sum(receipt.tokens for receipt in receipts),
         bytes_written=written,
@@ -153,6 +154,7 @@ def rehearsal(
         renamed=counts.renamed,
         twins=counts.twins,
         updated=counts.updated,
+        left=counts.left,
         shards=plan.shards,
         bytes_written=(rows + rewritten) * (dim * 4 + _ROW_BYTES) if dim else 0,
         path=str(layout.storage.local(layout.table(name, card.space_id))) if card else "",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from featstore.records import SettingValue
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, Share, TorchSettings
+from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, MigrateSettings, Share, TorchSettings
 
 __all__ = ["Gates", "HeadJob", "Job"]
 
@@ -31,8 +31,10 @@ class Gates:
     """What must hold before a job publishes; None is not looked at.
 
     ``min_recall`` is of the index at its k, ``max_drift_auc`` the classifier's area between what was published and
-    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name. The bounds of their
-    types are checked where a file is loaded.
+    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name. Where a table moves to
+    another model, ``min_ndcg`` is the new one's nDCG@10 on the judgements, and ``max_drop`` the most that a head's main
+    figure or the nDCG may fall, on the same test items or queries; unsaid, it is a drop that is significant which
+    refuses. The bounds of their types are checked where a file is loaded.
     """
 
     max_reject_share: Share = 0.01
@@ -40,6 +42,8 @@ class Gates:
     min_recall: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     max_drift_auc: Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)] | None = None
     min_accuracy: dict[str, Figure] = field(default_factory=dict)
+    min_ndcg: Share | None = None
+    max_drop: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,11 @@ class Job:
         name: Of the job.
         table: The table that it keeps; its name is what is published.
         space: The model's part of the table's address, where the job extracts nothing.
-        extract: How its source is brought in; None where the job only trains on a table that is there.
+        extract: How its source is brought in; None where the job only trains on a table that is there, or moves one
+            as its last runs were told.
         index: What index it keeps; None for none.
         heads: The heads it keeps.
+        migrate: The model that it moves the table to; None for a job that keeps the table as it is.
         gates: What must hold.
         keep: How many earlier states stay to go back to.
         textfile: A file for Prometheus, None for none.
@@ -68,6 +74,7 @@ class Job:
     extract: ExtractSettings | None = None
     index: IndexSettings | None = None
     heads: tuple[HeadJob, ...] = ()
+    migrate: MigrateSettings | None = None
     gates: Gates = Gates()
     keep: int = 5
     textfile: str | None = None

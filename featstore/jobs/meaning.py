@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ def digest(job: Job) -> str:
 
     Left out is how: devices, threads, how the work is cut, where the job's file, its store and its metrics lie, how
     many earlier states it keeps, and where each setting came from. A setting at its default counts as not said, so
-    that a new one changes no digest. A file of labels counts by its content: the table does not tell that it changed.
+    that a new one changes no digest. A file of labels or of judgements counts by its content: the table does not tell
+    that it changed.
     """
     extract = None if job.extract is None else _what(job.extract)
     heads = [
@@ -36,10 +38,18 @@ def digest(job: Job) -> str:
             "refit": head.refit,
             "settings": _what(head.settings, but=("report", "mlflow")),
             "torch": _what(head.torch),
-            **_labelled(head.settings.labels),
+            **_contents(labels=head.settings.labels),
         }
         for head in job.heads
     ]
+    moves: dict[str, object] = {}
+    if job.migrate is not None:
+        asked = _contents(queries=job.migrate.queries, qrels=job.migrate.qrels)
+        moves = {"migrate": {**_what(job.migrate, how=frozenset()), **asked}}
+    gates = asdict(job.gates)
+    for name in ("min_ndcg", "max_drop"):  # younger than the digests of jobs that ran
+        if gates[name] is None:
+            del gates[name]
     return hashing.of_json(
         {
             "name": job.name,
@@ -48,18 +58,20 @@ def digest(job: Job) -> str:
             "extract": extract,
             "index": None if job.index is None else _what(job.index, how=frozenset()),
             "heads": heads,
-            "gates": asdict(job.gates),
+            "gates": gates,
+            **moves,
         }
     )
 
 
-def _labelled(file: str | None) -> dict[str, str]:
-    if file is None or not Path(file).is_file():
-        return {}
-    try:
-        return {"labels_sha256": hashing.of_file(Path(file))}
-    except FeatstoreError:  # which is said where the labels are read
-        return {}
+def _contents(**files: str | None) -> dict[str, str]:
+    found = {}
+    for name, file in files.items():
+        if file is None or not Path(file).is_file():
+            continue
+        with suppress(FeatstoreError):  # which is said where the file is read
+            found[f"{name}_sha256"] = hashing.of_file(Path(file))
+    return found
 
 
 def _what(said: DataclassInstance, *, how: frozenset[str] = _HOW, but: tuple[str, ...] = ()) -> dict[str, object]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["PATHS", "placed"]
+__all__ = ["MODELS", "PATHS", "placed"]
+
+MODELS = frozenset({("model", "name"), ("migrate", "to")})
+"""The keys that name a model, by section."""
 
 PATHS = frozenset(
     {
         ("job", "store"),
         ("source", "uri"),
         ("source", "source_root"),
-        ("model", "name"),
+        *MODELS,
         ("model", "weights"),
+        ("migrate", "to"),
+        ("migrate", "weights"),
+        ("migrate", "queries"),
+        ("migrate", "qrels"),
         ("head", "labels"),
         ("head", "report"),
         ("metrics", "textfile"),
@@ -30,7 +37,7 @@ def placed(section: str, key: str, value: object, folder: Path) -> object:
     """
     if (section, key) not in PATHS or not isinstance(value, str) or not value.strip() or "://" in value:
         return value
-    if (section, key) == ("model", "name") and not _path(value):
+    if (section, key) in MODELS and not _path(value):
         return value
     if value == "-":
         return value

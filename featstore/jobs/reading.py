@@ -32,6 +32,7 @@ from featstore.settings import (
     ExtractSettings,
     HeadSettings,
     IndexSettings,
+    MigrateSettings,
     TorchSettings,
     resolve,
 )
@@ -82,11 +83,14 @@ class Reading:
             index = self._resolved(IndexSettings, said["index"], "index", "index.", environ=True)
         table, space = self._table(named, extracts="source" in said, text=own.get("table"))
         heads = self._heads(said.get("head", []), table)
+        migrate = None
+        if "migrate" in said:  # a variable cannot tell this model from the one that is left
+            migrate = self._resolved(MigrateSettings, said["migrate"], "migrate", "migrate.")
         gates = self._resolved(Gates, said.get("gates", {}), "gates", environ=True)
         publish = self._resolved(PublishKeys, said.get("publish", {}), "publish", "publish.")
         metrics = self._resolved(MetricsKeys, said.get("metrics", {}), "metrics", "metrics.")
         self._agree(said, table)
-        if not {"source", "head", "index"} & body.keys():
+        if not {"source", "head", "index", "migrate"} & body.keys():
             self._problem("", "the job does nothing: it has neither [source] nor [index] nor [[head]]")
         if self.problems or named is None or gates is None or publish is None or metrics is None:
             raise refused(str(self.file), self.problems)
@@ -105,6 +109,7 @@ class Reading:
             extract=extract,
             index=index,
             heads=tuple(heads),
+            migrate=migrate,
             gates=gates,
             keep=publish.keep,
             textfile=metrics.textfile,
@@ -219,14 +224,26 @@ class Reading:
             if name in names[:at]:
                 self._problem(f"head[{at}].name", f"there are two heads '{name}'")
         gates = said.get("gates", {})
+        moves = said.get("migrate")
         asked = gates.get("min_accuracy")
+        if moves is not None and "head" not in said:
+            asked = None  # the heads are those of the table
         for name in asked if isinstance(asked, dict) else ():
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
                 there = f"did you mean '{near[0]}'?" if near else f"its heads: {', '.join(names) or 'none'}"
                 self._problem(f"gates.min_accuracy.{name}", f"the job has no such head; {there}")
-        if "min_recall" in gates and "index" not in said:
+        if "min_recall" in gates and "index" not in said and moves is None:
             self._problem("gates.min_recall", "the job keeps no index; add the section [index]")
+        for gate in ("min_ndcg", "max_drop"):
+            if gate in gates and moves is None:
+                self._problem(f"gates.{gate}", "is for a job that moves to another model; add the section [migrate]")
+        if moves is None:
+            return
+        if "min_ndcg" in gates and "qrels" not in moves:
+            self._problem("gates.min_ndcg", "needs judgements; add migrate.queries and migrate.qrels")
+        if "qrels" in moves and "queries" not in moves:
+            self._problem("migrate.qrels", "judges queries, and there are none; add migrate.queries")
 
     # ── each by the way that all settings go ────────────────────────────────────────────────
 

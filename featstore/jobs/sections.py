@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from featstore.jobs.job import Gates
-from featstore.settings import Count, ExtractSettings, HeadSettings, IndexSettings, TorchSettings
+from featstore.settings import Count, ExtractSettings, HeadSettings, IndexSettings, MigrateSettings, TorchSettings
 
 __all__ = [
     "ELSEWHERE",
@@ -137,6 +137,7 @@ SECTIONS: dict[str, Section] = {
     "head": Section(
         {**_of(HeadKeys), **_of(HeadSettings, but={"name", "new_split"}), **_of(TorchSettings)}, several=True
     ),
+    "migrate": Section(_of(MigrateSettings), ("to",)),
     "gates": Section(_of(Gates)),
     "publish": Section(_of(PublishKeys)),
     "metrics": Section(_of(MetricsKeys)),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import UsageError
-from featstore.jobs.places import PATHS
+from featstore.jobs.places import MODELS, PATHS
 from featstore.jobs.sections import SECTIONS
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, TorchSettings
+from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, MigrateSettings, TorchSettings
 
 if TYPE_CHECKING:
     from featstore.jobs.job import Job
@@ -26,6 +26,7 @@ _ABOUT = {
     "extract": "How the work is done: batch_size, token_budget, shard_items, workers, previews, keep_text, history.",
     "index": "The search index that is kept. Without this section there is none.",
     "head": "A light model that is measured again at every run: the flags of featstore train-head.",
+    "migrate": "The model that the table moves to: the flags of featstore migrate.",
     "gates": "What must hold before anything is published; else the run ends with 5 and all stays as it was.",
     "publish": "How many earlier states stay to go back to: featstore rollback.",
     "metrics": "Figures for Prometheus, for the textfile collector of its node exporter.",
@@ -56,7 +57,8 @@ def written(job: Job, folder: Path, *, notes: Sequence[str] = (), about: Mapping
 
 
 def _lines(job: Job, folder: Path, notes: Sequence[str], about: Mapping[str, str]) -> Iterator[str]:
-    yield f"# The job '{job.name}'. Check it: featstore jobs check FILE   Try it: featstore refresh FILE --dry-run"
+    verb = "refresh" if job.migrate is None else "migrate"
+    yield f"# The job '{job.name}'. Check it: featstore jobs check FILE   Try it: featstore {verb} FILE --dry-run"
     for note in notes:
         yield "# Note: " + "".join(c if c.isprintable() else " " for c in note)
     table = None if job.table == job.name and job.extract is not None else job.table
@@ -75,12 +77,16 @@ def _lines(job: Job, folder: Path, notes: Sequence[str], about: Mapping[str, str
         said |= {key: value for key, value in _said(head.settings, HeadSettings).items() if key != "name"}
         said |= _said(head.torch, TorchSettings)
         yield from _section("head", said, folder, about)
+    if job.migrate is not None:
+        yield from _section("migrate", _said(job.migrate, MigrateSettings), folder, about)
     gates = {
         "max_reject_share": job.gates.max_reject_share if job.extract is not None else None,
         "max_removed_share": job.gates.max_removed_share if job.extract is not None else None,
         "min_recall": job.gates.min_recall,
         "max_drift_auc": job.gates.max_drift_auc,
         "min_accuracy": job.gates.min_accuracy or None,
+        "min_ndcg": job.gates.min_ndcg,
+        "max_drop": job.gates.max_drop,
     }
     yield from _section("gates", gates, folder, about)
     yield from _section("publish", {"keep": job.keep}, folder, about)
@@ -98,7 +104,7 @@ def _section(name: str, said: Mapping[str, Any], folder: Path, about: Mapping[st
         if value is None:
             continue
         if (name, key) in PATHS:
-            value = _relative(value, folder, named=(name, key) == ("model", "name"))
+            value = _relative(value, folder, named=(name, key) in MODELS)
         remark = about.get(f"{name}.{key}")
         yield f"{key} = {_toml(value)}" + (f"  # {remark}" if remark else "")
 

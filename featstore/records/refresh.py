@@ -150,7 +150,8 @@ class RefreshResult:
 
     ``status`` is ``published``, ``nothing new``, ``refused`` by a gate (the candidate is kept), ``held`` (all gates
     passed, but publishing is held), or why it ended before: ``interrupted``, ``failed``. ``version`` is the table
-    version that the run made or would make. ``next`` are the commands that one would go on with.
+    version that the run made or would make. ``next`` are the commands that one would go on with. ``beside`` is what was
+    brought into the table of the model that this one is on its way to, ``beside_error`` why that could not be done.
     """
 
     format_version: int = FORMAT_VERSION
@@ -175,6 +176,8 @@ class RefreshResult:
     error: str | None = None
     next: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    beside: ExtractResult | None = None
+    beside_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,10 @@ class PublishResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
-    """``jobs/NAME.json`` of a store: how a job's last runs went. Times are None where there was none."""
+    """``jobs/NAME.json`` of a store: how a job's last runs went. Times are None where there was none.
+
+    ``command`` is what runs it: ``refresh``, or ``migrate`` where it moves its table to another model.
+    """
 
     format_version: int = FORMAT_VERSION
     job: str
@@ -227,6 +233,7 @@ class JobState:
     last_published_ts: str | None
     failures: int
     next: str | None
+    command: Literal["refresh", "migrate"] = "refresh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

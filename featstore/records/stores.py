@@ -371,9 +371,10 @@ class SettingValue:
 class ExtractResult:
     """What an extract did; the object that ``extract --json`` prints.
 
-    ``seen = stored + reused + rejected``. ``stored`` were embedded in this run, ``reused`` are
+    ``seen = stored + reused + rejected + left``. ``stored`` were embedded in this run, ``reused`` are
     unchanged, renamed or of equal content, ``rejected`` includes those rejected before and not
-    retried. ``version`` is None while nothing was ever committed. ``shards`` are those of the run's plan.
+    retried, ``left`` are new and wait for a later run, where this one was told to embed a part only.
+    ``version`` is None while nothing was ever committed. ``shards`` are those of the run's plan.
     """
 
     run_id: str | None
@@ -396,6 +397,7 @@ class ExtractResult:
     renamed: int = 0
     twins: int = 0
     updated: int = 0
+    left: int = 0
     truncated: int = 0
     tokens: int = 0
     bytes_written: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featstore import addresses, models
+from featstore import addresses, migrations, models
 from featstore.errors import FeatstoreError, NotFoundError, SettingsError
 from featstore.jobs.loading import load
 from featstore.jobs.problems import Problem
@@ -20,9 +20,9 @@ from featstore.tables import FeatureTable
 if TYPE_CHECKING:
     from featstore.jobs import Job
     from featstore.layout import Layout
-    from featstore.settings import ExtractSettings
+    from featstore.settings import ExtractSettings, MigrateSettings
 
-__all__ = ["check", "requested"]
+__all__ = ["check", "led_to", "requested"]
 
 
 def check(layout: Layout, files: Sequence[str | os.PathLike[str]]) -> list[JobCheck]:
@@ -90,6 +90,11 @@ def _files(job: Job) -> list[str]:
             found.append(f"source.uri: {source} is not there")
         if job.extract.weights is not None and not os.path.isfile(job.extract.weights):
             found.append(f"model.weights: {job.extract.weights} is not there")
+    if job.migrate is not None:
+        for key in ("weights", "queries", "qrels"):
+            file = getattr(job.migrate, key)
+            if file is not None and not os.path.isfile(file):
+                found.append(f"migrate.{key}: {file} is not there")
     for at, head in enumerate(job.heads):
         if head.settings.labels is not None and not os.path.isfile(head.settings.labels):
             found.append(f"head[{at}].labels: {head.settings.labels} is not there")
@@ -113,8 +118,13 @@ def _store(layout: Layout, job: Job) -> list[str]:
         uri = source_uri(job.extract.source, job.extract.source_root)
         if record is not None and uri not in (record.uri, *record.added) and not job.extract.add:
             found.append(f"source.uri: table '{job.table}' is kept in step with {record.uri}, and this is {shown(uri)}")
+    if job.migrate is not None:
+        found += _moving(layout, job, job.migrate)
     if space_id is not None and FeatureTable.exists(layout, job.table, space_id):
         columns = FeatureTable.open(layout, job.table, space_id).column_names
+        order = None if job.migrate is None else job.migrate.priority
+        if order is not None and order not in columns:
+            found.append(f"migrate.priority: table '{job.table}' has no column '{order}' yet")
         found += [
             f"head[{at}].label: table '{job.table}' has no column '{head.settings.label}' yet"
             for at, head in enumerate(job.heads)
@@ -123,14 +133,33 @@ def _store(layout: Layout, job: Job) -> list[str]:
     return found
 
 
+def _moving(layout: Layout, job: Job, migrate: MigrateSettings) -> list[str]:
+    card = models.find(layout, led_to(migrate))
+    if card is None:
+        return [f"migrate.to: '{migrate.to}' is not in the store; the first run fetches and exports it"]
+    other = migrations.opened(layout, job.table)
+    if other is not None and other.to_space != card.space_id:
+        return [f"migrate.to: table '{job.table}' is on its way to {other.to_space}, and this is {card.space_id}"]
+    return []
+
+
+def led_to(migrate: MigrateSettings) -> ModelRequest:
+    """The model that a table is to move to."""
+    weights = None if migrate.weights is None else Path(migrate.weights)
+    return ModelRequest(model=migrate.to, weights=weights, options=_options(migrate))
+
+
 def requested(settings: ExtractSettings) -> ModelRequest:
     """The model that an extract would take."""
-    options = ModelOptions(
+    weights = None if settings.weights is None else Path(settings.weights)
+    return ModelRequest(model=settings.model, weights=weights, options=_options(settings))
+
+
+def _options(settings: ExtractSettings | MigrateSettings) -> ModelOptions:
+    return ModelOptions(
         pooling=settings.pooling,
         layer=settings.layer,
         dim=settings.dim,
         prompt_document=settings.prompt_document,
         prompt_query=settings.prompt_query,
     )
-    weights = None if settings.weights is None else Path(settings.weights)
-    return ModelRequest(model=settings.model, weights=weights, options=options)

@@ -59,6 +59,13 @@ class Until(Reporter):
         self._end = clock() + seconds
         self._thread = threading.get_ident()
         self._published = False
+        self._fate = "nothing was published"
+
+    def afterwards(self) -> Until:
+        """The same time for what is done once all is published: it ends there as well, and says so."""
+        made = Until(self._reporter, self._seconds, self._clock)
+        made._end, made._fate = self._end, "what was published stays"
+        return made
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._published = self._published or name == "publishing"
@@ -85,6 +92,6 @@ class Until(Reporter):
         if self._published or threading.get_ident() != self._thread or self._clock() < self._end:
             return
         raise DeadlineError(
-            f"the deadline of {self._seconds:,.0f} s has passed: {what}; nothing was published.",
+            f"the deadline of {self._seconds:,.0f} s has passed: {what}; {self._fate}.",
             hint="What is done is kept: run the same command again to go on from there.",
         )

@@ -66,6 +66,7 @@ def text(layout: Layout, job: Job, result: RefreshResult) -> str:
         found.add("job_status", "1 for how the last run ended.", float(status == result.status), status=status)
     _state(found, documents.find(layout.storage, layout.job(job.name), JobState))
     _extract(found, result)
+    _beside(found, result)
     _judged(found, _last_judged(layout, job, result))
     _published(found, layout, job)
     return found.text()
@@ -92,6 +93,18 @@ def _extract(found: _Families, result: RefreshResult) -> None:
     found.add("job_items_rejected", "Items that were refused.", extract.rejected)
     found.add("job_items_removed", "Items that left the table.", extract.removed)
     found.add("job_items_per_second", "How fast items were embedded.", extract.items_per_s if extract.stored else None)
+
+
+def _beside(found: _Families, result: RefreshResult) -> None:
+    """The table of the model that this one is on its way to, where there is such a one."""
+    if result.beside is None and result.beside_error is None:
+        return
+    about = "1 where the table of the model to come could not be kept in step."
+    found.add("job_beside_failed", about, float(result.beside_error is not None))
+    if result.beside is not None:
+        about = "Items that were embedded for the model to come."
+        found.add("job_beside_items_embedded", about, result.beside.stored)
+        found.add("job_beside_items_left", "Items that the move is yet to embed.", result.beside.left)
 
 
 def _last_judged(layout: Layout, job: Job, result: RefreshResult) -> RefreshResult:

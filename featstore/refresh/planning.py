@@ -11,6 +11,8 @@ from featstore.errors import UsageError
 from featstore.extract import extract
 from featstore.heads.opening import find_card, newest_card
 from featstore.records import Manifest, RefreshPlan, RefreshResult
+from featstore.refresh import beside
+from featstore.refresh.following import follow, moves
 from featstore.refresh.made import last_of, made_by, same_rows
 from featstore.storage import documents
 from featstore.tables import FeatureTable, past
@@ -46,7 +48,11 @@ def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None) -> Re
         FeatstoreError: What ``refresh`` would raise before it begins: the source is gone, too much of it is missing,
             the model is not known, the table is not there.
     """
+    if job.migrate is not None:
+        raise moves(job)
     begun = time.monotonic()
+    followed: list[str] = []
+    job = follow(layout, job, followed.append)
     extracted, table = _source(layout, job, as_of)
     before = published.find(layout, job.table)
     pending = extracted is not None and _pending(extracted)
@@ -57,6 +63,8 @@ def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None) -> Re
         notes.append(f"publishing of '{job.table}' is held: the candidate would be kept, and not published")
     if settled:
         notes.append("nothing is new")
+    if (move := beside.along(layout, job, table)) is not None:
+        notes.append(f"what is new is brought into {move.to_space} as well, which '{job.table}' is on its way to")
     return RefreshPlan(
         job=job.name,
         table=job.table,
@@ -69,7 +77,7 @@ def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None) -> Re
         heads={head.name: _head(layout, head, table, before, pending=pending, settled=settled) for head in job.heads},
         gates=_gates(job),
         published_version=None if before is None else before.state.table_version,
-        warnings=(*(() if extracted is None else extracted.warnings), *notes),
+        warnings=(*followed, *(() if extracted is None else extracted.warnings), *notes),
     )
 
 

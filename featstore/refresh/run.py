@@ -17,8 +17,9 @@ from featstore.extract.progress import Reporter
 from featstore.index import build, own
 from featstore.models import load_card
 from featstore.records import ExtractResult, PublishedState, RefreshResult
-from featstore.refresh import drifting, gates, heads, metrics, moving, state
+from featstore.refresh import beside, drifting, gates, heads, metrics, moving, state
 from featstore.refresh.deadline import Until, seconds_of
+from featstore.refresh.following import follow, moves
 from featstore.refresh.made import last_of, made_by, same_rows
 from featstore.search.tuning import captions
 from featstore.storage import documents, locks
@@ -26,6 +27,8 @@ from featstore.tables import FeatureTable, past
 from featstore.training.keeping import adopt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from featstore.extract import Ready
     from featstore.jobs import Job
     from featstore.layout import Layout
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
         Published,
     )
 
-__all__ = ["refresh"]
+__all__ = ["Built", "Within", "refresh"]
 
 _Status = Literal["published", "nothing new", "refused", "held", "interrupted", "failed"]
 
@@ -49,12 +52,17 @@ def refresh(
     as_of: str | datetime | None = None,
     deadline: str | float | None = None,
     reporter: Reporter | None = None,
+    within: Within | None = None,
 ) -> RefreshResult:
     """Runs a job: brings its table, index and heads up to date beside what is published, then publishes all of it.
 
     Readers of the table, the index and the heads see what was there before until the one commit and the one swap at
     the end. Run again after a crash, it goes on: what was embedded is kept, and what was committed but not yet
     published is judged and published.
+
+    While the table is on its way to another model, what is new is then brought into the new model's table as well;
+    that this failed is a warning, since the next run goes on from there. A job that names the model which its table
+    has left follows what is published.
 
     Args:
         layout: The store.
@@ -63,6 +71,7 @@ def refresh(
             one of what is published there is nothing to do.
         deadline: From when on no further shard or step is begun: seconds from now, or a text such as ``2h``.
         reporter: Told of progress.
+        within: Of what larger step this is a part.
 
     Returns:
         What was done.
@@ -75,12 +84,55 @@ def refresh(
         InterruptedRunError: A signal stopped it; run it again to go on.
         FeatstoreError: What extract, index and train_head raise; nothing is published.
     """
+    if job.migrate is not None and within is None:
+        raise moves(job)
     reporter = reporter or Reporter()
     if deadline is not None:
         reporter = Until(reporter, seconds_of(deadline))
     until = None if as_of is None else past.moment(as_of)
     with locks.hold(layout.storage, layout.job_lock(job.name), purpose=f"job '{job.name}'", warn=reporter.warning):
-        return _Refresh(layout, job, until, reporter).go()
+        if within is not None:
+            return _Refresh(layout, job, until, reporter, within).go()
+        notes: list[str] = []
+        followed = follow(layout, job, notes.append)
+        for note in notes:
+            reporter.warning(note)
+        run = _Refresh(layout, followed, until, reporter, Within(), notes=tuple(notes))
+        return run.along(run.go())
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a refresh has made and would publish.
+
+    Attributes:
+        run_id: The run.
+        before: What is published.
+        candidate: The table as it would be.
+        index: Its index, where the job keeps one.
+        heads: Its heads; a new one lies in its ``folder``.
+    """
+
+    run_id: str
+    before: Published | None
+    candidate: FeatureTable
+    index: IndexCard | None
+    heads: tuple[HeadOutcome, ...]
+
+
+@dataclass(frozen=True)
+class Within:
+    """What is said to a refresh that is a part of something larger.
+
+    Attributes:
+        also: Asked for further verdicts on what was built, before anything is published.
+        publish: Whether to publish what passes, or to keep it for ``publish``.
+        noted: Whether how it went is written down as the job's, for ``ls jobs``.
+    """
+
+    also: Callable[[Built], tuple[GateOutcome, ...]] = lambda _: ()
+    publish: bool = True
+    noted: bool = True
 
 
 @dataclass
@@ -89,6 +141,8 @@ class _Refresh:
     job: Job
     until: datetime | None
     reporter: Reporter
+    within: Within
+    notes: tuple[str, ...] = ()
     started_ts: str = field(default_factory=lambda: _now())
     started: float = field(default_factory=time.monotonic)
     run_id: str = field(default_factory=new_run_id)
@@ -132,6 +186,31 @@ class _Refresh:
             error.context["result"] = result
             raise
 
+    def along(self, result: RefreshResult) -> RefreshResult:
+        """Brings the table of the model that this one is on its way to in step; what is published is so already."""
+        move = beside.along(self.layout, self.job, self.table)
+        if move is None or self.table is None or result.status not in ("published", "nothing new"):
+            return result
+        reporter = self.reporter.afterwards() if isinstance(self.reporter, Until) else self.reporter
+        begun = time.monotonic()
+        try:
+            reporter.stage("beside")
+            made = beside.bring(self.layout, self.job, move, self.table.version, reporter=reporter, until=self.until)
+            result = replace(result, beside=made, warnings=(*result.warnings, *made.warnings))
+        except (InterruptedRunError, DeadlineError, KeyboardInterrupt) as error:
+            stopped = replace(result, status="interrupted", finished_ts=_now(), beside_error=str(error) or None)
+            state.keep(self.layout, self.job, stopped)  # the run itself stays published
+            if isinstance(error, FeatstoreError):
+                error.context["result"] = replace(result, beside_error=error.message)
+            raise
+        except FeatstoreError as error:
+            why = f"what is new is not in {move.to_space} yet: {error.message}"
+            reporter.warning(why)
+            result = replace(result, beside_error=error.message, warnings=(*result.warnings, why))
+        spent = {**result.stage_seconds, "beside": round(time.monotonic() - begun, 3)}
+        seconds = round(time.monotonic() - self.started, 3)
+        return self._keep(replace(result, finished_ts=_now(), seconds=seconds, stage_seconds=spent))
+
     def _run(self) -> RefreshResult:
         if (why := self._too_early()) is not None:
             self.reporter.message(why)
@@ -157,13 +236,16 @@ class _Refresh:
                 heads=self.outcomes,
                 drift=self.drift,
             )
+            self.verdicts += self.within.also(Built(self.run_id, self.before, self._made, self.index, self.outcomes))
             refused = [verdict for verdict in self.verdicts if verdict.status == "refused"]
             if refused:
                 self._refuse(ready, gates.told(refused))
-            if self.before is not None and self.before.held:
+            held = self.before is not None and self.before.held
+            if held or not self.within.publish:
                 if ready is not None:
-                    ready.refuse("publishing is held")
-                self.reporter.warning(f"publishing of '{self.job.table}' is held; the candidate is kept")
+                    ready.refuse("publishing is held" if held else "it is left to be published by hand")
+                if held:
+                    self.reporter.warning(f"publishing of '{self.job.table}' is held; the candidate is kept")
                 return self._result("held")
             return self._publish(ready)
 
@@ -357,7 +439,7 @@ class _Refresh:
             job_digest=self.job.digest,
             error=error,
             next=self._next(status),
-            warnings=() if self.extracted is None else self.extracted.warnings,
+            warnings=(*self.notes, *(() if self.extracted is None else self.extracted.warnings)),
         )
 
     def _next(self, status: _Status) -> tuple[str, ...]:
@@ -369,7 +451,8 @@ class _Refresh:
         """Writes down how it went: for ``show``, for ``ls jobs``, for Prometheus."""
         if self.candidate is not None or result.status != "failed":
             documents.write(self.layout.storage, self.layout.refresh(result.run_id), result)
-        state.keep(self.layout, self.job, result)
+        if self.within.noted:
+            state.keep(self.layout, self.job, result)
         metrics.write(self.layout, self.job, result, warn=self.reporter.warning)
         return result
 

@@ -10,7 +10,7 @@ from featstore.records import Modality
 from featstore.reports.markup import Markup, element, join, plain
 from featstore.reports.pieces import item
 
-__all__ = ["SHOWN", "Look", "gallery"]
+__all__ = ["SHOWN", "Look", "gallery", "preview"]
 
 SHOWN = 24
 """Items of one gallery; a page has two at most."""
@@ -48,7 +48,7 @@ def gallery(looks: Sequence[Look], previews: Mapping[str, bytes], modality: Moda
     return join(element(kind, None, *cells), element("details", None, summary, names))
 
 
-def _cell(look: Look, preview: bytes, modality: Modality) -> Markup:
+def _cell(look: Look, kept: bytes, modality: Modality) -> Markup:
     about = element(
         "div.about",
         None,
@@ -57,19 +57,24 @@ def _cell(look: Look, preview: bytes, modality: Modality) -> Markup:
         element("p", None, look.note) if look.note else "",
         element("p.muted.name", None, item(look.item_id.rpartition("/")[2] or look.item_id, 60)),
     )
-    shown = _text(preview) if modality == "text" else _picture(preview, plain(look.item_id))
+    shown = preview(kept, modality, look.item_id)
     return element("li", {"title": plain(look.item_id, 200)}, join(shown, about))
 
 
-def _picture(preview: bytes, name: str) -> Markup:
-    if not preview.startswith(b"\xff\xd8\xff") or len(preview) > _BYTES:
+def preview(kept: bytes, modality: Modality, name: str) -> Markup:
+    """A thumbnail, or the beginning of a text; ``kept`` is what the store holds, nothing where that is empty."""
+    return _text(kept) if modality == "text" else _picture(kept, plain(name))
+
+
+def _picture(kept: bytes, name: str) -> Markup:
+    if not kept.startswith(b"\xff\xd8\xff") or len(kept) > _BYTES:
         return element("div.none", None, "no preview kept")
-    data = base64.b64encode(preview).decode("ascii")
+    data = base64.b64encode(kept).decode("ascii")
     return element("img", {"src": f"data:image/jpeg;base64,{data}", "alt": f"Thumbnail of {name}"})
 
 
-def _text(preview: bytes) -> Markup:
-    if not preview:
+def _text(kept: bytes) -> Markup:
+    if not kept:
         return element("div.none", None, "no preview kept")
-    words = plain(preview.decode("utf-8", "replace"), _TEXT)
+    words = plain(kept.decode("utf-8", "replace"), _TEXT)
     return element("blockquote", {"dir": "auto"}, words)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from featstore.errors import UsageError
 from featstore.records import HeadCard, Modality, ModelCard
 from featstore.reports.compared import compared
+from featstore.reports.document import document
 from featstore.reports.figures import day
 from featstore.reports.learning import learning
 from featstore.reports.looking import looking
@@ -88,7 +87,8 @@ def render(
     there = [part for part in sections if part]
     made = f"Made by featstore {plain(card.featstore)}. The head was trained {day(card.created_ts)}."
     top = element("header", None, *heading(card), _links(there))
-    return _document(card, join(top, element("main", None, *there), element("footer", None, made)))
+    body = join(top, element("main", None, *there), element("footer", None, made))
+    return document(f"{plain(f'{card.head}:{card.version}', 120)} · head report", body, style=STYLE, script=SCRIPT)
 
 
 def _links(sections: list[Markup]) -> Markup:
@@ -97,27 +97,3 @@ def _links(sections: list[Markup]) -> Markup:
     )
     links = (element("li", None, element("a", {"href": f"#{name}"}, words)) for name, words in known)
     return element("nav", {"aria-label": "Sections"}, element("ul", None, *links))
-
-
-def _document(card: HeadCard, body: Markup) -> str:
-    # By their digests: whatever else should ever get into the page as a style or a script does nothing.
-    allowed = {"style-src": _digest(STYLE), "script-src": _digest(SCRIPT), "img-src": "data:"}
-    policy = "; ".join(["default-src 'none'", *(f"{k} {v}" for k, v in allowed.items()), "base-uri 'none'"])
-    head = element(
-        "head",
-        None,
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": f"{policy}; form-action 'none'"}),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("meta", {"name": "referrer", "content": "no-referrer"}),
-        element("meta", {"name": "generator", "content": "featstore"}),
-        element("link", {"rel": "icon", "href": "data:,"}),
-        element("title", None, f"{plain(f'{card.head}:{card.version}', 120)} · head report"),
-        element("style", None, Markup(STYLE)),
-    )
-    script = element("script", None, Markup(SCRIPT))
-    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, element('body', None, body, script))}\n"
-
-
-def _digest(content: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode('utf-8')).digest()).decode('ascii')}'"

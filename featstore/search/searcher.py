@@ -65,6 +65,12 @@ class Searcher:
         table: The version.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, for queries that a model has to encode.
         progress: Told where a model has to be brought into the store.
+        model: What encodes the queries where it is not the table's own model: a model of the store, from whose space a
+            bridge leads to the table's. Queries get its prompt for queries; vectors are taken to be its own.
+
+    Raises:
+        NotFoundError: The store has no such model, or the version is gone.
+        SpaceMismatchError: Nothing leads from the model to the table; both spaces are named.
     """
 
     def __init__(
@@ -74,12 +80,13 @@ class Searcher:
         *,
         device: str | None = None,
         progress: Callable[[str], None] = lambda _: None,
+        model: str | None = None,
     ) -> None:
         past.check_kept(layout, table)
         self._layout = layout
         self.table = table
         self.columns = Columns(table)
-        self._routes = Routes(layout, table, device, progress)
+        self._routes = Routes(layout, table, device, progress, model)
         self._warned: set[str] = set()
 
     def search(
@@ -137,7 +144,7 @@ class Searcher:
         elif vectors is not None:
             found += of_vectors(vectors)
         if queries is not None:
-            found += files.read(queries, self.card.modality)
+            found += files.read(queries, self.asking.modality)
         return found
 
     def answer(
@@ -265,6 +272,11 @@ class Searcher:
             NotFoundError: The store has no such model; items and vectors are found without it.
         """
         return self._routes.card
+
+    @property
+    def asking(self) -> ModelCard:
+        """The card of the model that texts, pictures and vectors are asked with: the table's own, or the one named."""
+        return self._routes.asking
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────
 

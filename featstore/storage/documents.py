@@ -17,7 +17,7 @@ from featstore.storage.tree import Storage
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["declared", "find", "parse", "read", "render", "to_json", "write"]
+__all__ = ["declared", "find", "parse", "read", "render", "sign", "to_json", "write"]
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -39,7 +39,12 @@ def write(storage: Storage, path: str, record: DataclassInstance, *, create: boo
 
 def render(record: DataclassInstance) -> bytes:
     """A record as the bytes of a document, its digest inside."""
-    body = to_json(record)
+    return sign(to_json(record))
+
+
+def sign(body: dict[str, Any]) -> bytes:
+    """The values of a document as its bytes, with their own digest; a digest among them is replaced."""
+    body = {key: value for key, value in body.items() if key != "document_sha256"}
     body["document_sha256"] = hashing.of_json(body)
     return _render(body)
 

@@ -87,6 +87,7 @@ class Groups:
         try:
             with pq.ParquetFile(storage.local(path)) as file:
                 self.rows, self.groups = file.metadata.num_rows, file.metadata.num_row_groups
+                self.schema = file.schema_arrow
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 

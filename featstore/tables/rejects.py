@@ -6,7 +6,7 @@ import io
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -97,6 +97,63 @@ class RejectsTable:
         rows = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
         return rows if space_id is None else rows.filter(pc.equal(rows["space_id"], pa.scalar(space_id)))
 
+    @staticmethod
+    def rewrite(
+        layout: Layout,
+        name: str,
+        change: Callable[[pa.Table], pa.Table],
+        *,
+        run_id: str,
+        spoilt: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> int:
+        """Writes the files again that a change would alter, in one commit, and removes the old ones for good.
+
+        Args:
+            layout: The store.
+            name: The table's name.
+            change: Gives the rows that stay, as they are to be; the same ones where nothing is to change.
+            run_id: What the commit is called.
+            spoilt: Files, relative to the folder, that are to go although no version names them any more.
+            dry_run: Only count.
+
+        Returns:
+            How many rows go.
+
+        Raises:
+            ConflictError: Another writer was first.
+            IntegrityError: A file is missing or damaged.
+            StorageError: The disk refused.
+        """
+        log = DeltaLog(layout.storage, layout.rejects(name))
+        if not log.exists():
+            return 0
+        snapshot = log.snapshot()
+        digests = log.sha256(snapshot.files)
+        gone, old, add = 0, [], []
+        for live in snapshot.files:
+            before = _read(log, live, digests.get(live.path))
+            after = change(before)
+            if after.equals(before):
+                continue
+            gone += len(before) - len(after)
+            old.append(live.path)
+            if dry_run or not len(after):
+                continue
+            data = _bytes(after)
+            digest = hashing.of_bytes(data)
+            # In the same folder: a run's rejects are found by it.
+            path = f"{live.path.rpartition('/')[0]}/{digest[:16]}.parquet"
+            log.storage.write(f"{log.folder}/{path}", data)
+            add.append(Addition(LiveFile(path, len(data), len(after)), sha256=digest, footer=""))
+        if dry_run:
+            return gone
+        if old:
+            log.change(snapshot, add=add, remove=old, info={"operation": "purge", "run_id": run_id})
+        for path in {*old, *spoilt}:
+            log.storage.delete(f"{log.folder}/{path}")
+        return gone
+
 
 def _commit(log: DeltaLog, run_id: str, space_id: str, new: list[tuple[int, Reject]], there: set[int]) -> None:
     shards = sorted({shard for shard, _ in new})
@@ -145,8 +202,11 @@ def _parquet(run_id: str, space_id: str, rejects: Sequence[tuple[int, Reject]]) 
         }
         for shard, reject in rejects
     ]
+    return _bytes(pa.Table.from_pylist(rows, schema=_SCHEMA))
+
+
+def _bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=False)
     return sink.getvalue()
 

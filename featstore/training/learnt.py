@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from featstore.errors import IntegrityError, NotFoundError, UsageError
-from featstore.heads.opening import PREDICTIONS
 from featstore.layout import Layout
 from featstore.records import HeadCard
 from featstore.settings import HeadSettings
@@ -46,13 +45,18 @@ class Changes:
         return ", ".join(f"{count:,} {name}" for name, count in said.items() if count) or "none changed"
 
 
-def learnt(layout: Layout, card: HeadCard) -> dict[Key, Any]:
+def learnt(layout: Layout, card: HeadCard, folder: str | None = None) -> dict[Key, Any]:
     """The items that a head has learned from, with what they were: a label, several (sorted) or a number.
+
+    Args:
+        layout: The store.
+        card: The head's.
+        folder: Where it lies, if it is none of its name's versions yet.
 
     Raises:
         IntegrityError: The head's predictions are missing or damaged.
     """
-    path = layout.head(card.head, card.version, PREDICTIONS)
+    path = f"{folder or layout.head(card.head, card.version)}/{card.predictions.file}"
     if not layout.storage.exists(path):
         raise IntegrityError(f"{layout.storage.local(path)} is missing; the head's card names it.")
     rows = pl.from_arrow(frames.read(layout.storage, path, ["item_id", "content_sha256", "side", "truth"]))

@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featstore.errors import UsageError
 from featstore.extract.progress import Reporter
-from featstore.heads.head import Head
-from featstore.heads.metrics import figures, paired
+from featstore.heads.metrics import figures
 from featstore.heads.opening import open_head
 from featstore.layout import Layout
 from featstore.records import Estimate, GateItem, HeadCard, SplitScoring
@@ -23,14 +21,11 @@ from featstore.splits import score
 from featstore.tables import FeatureTable
 from featstore.training.comparing import Said, said_of
 from featstore.training.learnt import Changes, changes, labels_of, learnt
-from featstore.training.measuring import output
 from featstore.training.mistakes import wrong_of
+from featstore.training.side_by_side import Side, asked, side_by_side, staged, together
 from featstore.training.standing import standing
 
 __all__ = ["Rescored", "against", "rescore"]
-
-# Vectors read and asked at once: 100 MB of 384 values.
-_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -93,9 +88,9 @@ def rescore(
     reporter.stage(f"measuring head '{card.head}' again", len(test))
     now_ts = datetime.now(UTC).isoformat(timespec="seconds")
     score(layout, now.record, SplitScoring(head=card.head, version=card.version, space_id=card.space_id, ts=now_ts))
-    said = _output(head, table, data.rows[0][test])
+    said = asked(head, table, data.rows[0][test])
     labels = labels_of(data, test)
-    truth, values, thresholds, classes = _together(labels, (card, head, said))
+    truth, values, thresholds, classes = together(labels, (card, head, said))
     return Rescored(
         card=card,
         figures=figures(card.task, truth, values[0], now.groups[test], seed=card.seed, thresholds=thresholds[0]),
@@ -111,7 +106,7 @@ def against(
 ) -> tuple[dict[str, Estimate], Said | None]:
     """A head in a run's folder minus one that is kept, on the test items of the former.
 
-    Items that the kept one has learned from are left out.
+    Items that either has learned from are left out.
 
     Args:
         layout: The store.
@@ -128,68 +123,8 @@ def against(
     before, head = open_head(layout, address)
     if said is None or (before.task, before.dim) != (card.task, card.dim):
         return {}, said
-    seen = {content for _, content in learnt(layout, before)}
-    rows = table.find([item for item, _ in said.keys])
-    both = np.flatnonzero((rows >= 0) & np.array([content not in seen for _, content in said.keys], np.bool_))
-    if not len(both):
-        return {}, said
-    labels = [said.truth[at] for at in both.tolist()]
-    after = (card, None, said.values[both])
-    truth, values, thresholds, _ = _together(labels, (before, head, _output(head, table, rows[both])), after)
-    found = paired(
-        card.task,
-        truth,
-        values[0],
-        values[1],
-        said.groups[both],
-        seed=card.seed,
-        thresholds=(thresholds[0], thresholds[1]),
-    )
-    return found, said
-
-
-def _output(head: Head, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    parts = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
-    return np.concatenate([output(head, table.vectors_at(part)) for part in parts])
-
-
-_One = tuple[HeadCard, Head | None, NDArray[np.float64]]
-
-
-def _together(
-    labels: Sequence[Any], *heads: _One
-) -> tuple[NDArray[Any], list[NDArray[np.float64]], list[NDArray[np.float64] | None], tuple[str, ...]]:
-    """Truth and predictions over the classes of all heads and labels; what a head does not know it never says."""
-    task = heads[0][0].task
-    if task == "regression":
-        return np.array(labels, np.float64), [said for _, _, said in heads], [None] * len(heads), ()
-    several = task == "multilabel"
-    there = {name for label in labels for name in (label if several else (label,))}
-    classes = tuple(sorted(there.union(*(card.classes for card, _, _ in heads))))
-    number = {name: at for at, name in enumerate(classes)}
-    values, thresholds = [], []
-    for card, head, said in heads:
-        at = [number[name] for name in card.classes]
-        wide = np.zeros((len(said), len(classes)))
-        wide[:, at] = said
-        values.append(wide)
-        # Above every probability: a label that the head does not know is never given.
-        bounds = np.full(len(classes), 2.0)
-        bounds[at] = _bounds(card, head)
-        thresholds.append(bounds if several else None)
-    if not several:
-        return np.array([number[label] for label in labels], np.int64), values, thresholds, classes
-    truth = np.zeros((len(labels), len(classes)), np.bool_)
-    for row, names in enumerate(labels):
-        truth[row, [number[name] for name in names]] = True
-    return truth, values, thresholds, classes
-
-
-def _bounds(card: HeadCard, head: Head | None) -> NDArray[np.float64]:
-    if head is not None and "thresholds" in head.arrays:
-        return np.asarray(head.arrays["thresholds"], np.float64)
-    found = [0.5 if figure.threshold is None else figure.threshold for figure in card.classes_figures]
-    return np.array(found or [0.5] * len(card.classes), np.float64)
+    found = side_by_side(layout, Side(before, head, table), staged(layout, table, folder))
+    return ({} if found is None else found.difference()), said
 
 
 def _strange(card: HeadCard, labels: Sequence[Any]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import IntegrityError
 from featstore.heads.head import Head
-from featstore.heads.opening import PREDICTIONS, cards, open_head
+from featstore.heads.opening import cards, open_head
 from featstore.layout import Layout
 from featstore.records import HeadCard
 from featstore.storage import frames
@@ -76,7 +76,7 @@ def of_table(layout: Layout, table: FeatureTable) -> dict[str, Unseen]:
 
 
 def _out_of_fold(layout: Layout, card: HeadCard) -> tuple[dict[str, int], NDArray[np.float32]] | None:
-    path = layout.head(card.head, card.version, PREDICTIONS)
+    path = layout.head(card.head, card.version, card.predictions.file)
     if not layout.storage.exists(path):
         raise IntegrityError(f"{layout.storage.local(path)} is missing; the head's card names it.")
     rows = pl.from_arrow(frames.read(layout.storage, path, ["content_sha256", "side", "probabilities"]))
