@@ -164,5 +164,8 @@ class Layout:
     def job_lock(self, name: str) -> str:
         return f"locks/jobs/{name}.lock"
 
+    def migration_lock(self, name: str) -> str:
+        return f"locks/migrations/{name}.lock"
+
     def lock(self, name: str) -> str:
         return f"locks/{name}.lock"

@@ -12,7 +12,7 @@ from bridge_world import captioned
 from cli_world import MODEL, SCHEMAS, copied, inside, schema, world
 from head_world import headed
 from job_world import refreshed, scheduled
-from spaces import embedded
+from spaces import embedded, letters, table_of
 from train_world import labelled
 
 from featstore.cli.schemas import DOCUMENTS, OUTPUTS, generate
@@ -38,6 +38,10 @@ COMMANDS = {
     "jobs-check": ["jobs", "check", "photos.toml"],
     "verify": ["verify", "--sample", "2"],
     "gc": ["gc", "--dry-run"],
+    "gc-purge": ["gc", "--purge-ids", "gone.txt"],
+    "gc-drop-space": ["gc", "--drop-space", "sayings@new"],
+    "migrate": ["migrate", "sayings", "--to", "models/next.onnx"],
+    "migrate-plan": ["migrate", "sayings", "--to", "models/next.onnx", "--dry-run"],
     "doctor": ["doctor"],
     "index": ["index", "photos"],
     "index-plan": ["index", "photos", "--dry-run"],
@@ -92,7 +96,13 @@ def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pyt
     ]
     where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
     where = embedded(request.getfixturevalue("model_store"), tmp_path) if name == "bridge-onto" else where
-    where = copied(tmp_path) if name == "index" else where
+    if name.startswith("migrate"):
+        where = embedded(request.getfixturevalue("model_store"), tmp_path, 60, old=table_of())
+        letters(where / "models", "next", table_of(seed=1))
+    where = embedded(request.getfixturevalue("model_store"), tmp_path, 60) if name == "gc-drop-space" else where
+    where = copied(tmp_path) if name in ("index", "gc-purge") else where
+    if name == "gc-purge":
+        (where / "gone.txt").write_text("0003.jpg\n", "utf-8")
     where = headed(copied(tmp_path)) if name in ("predict", "export-head") else where
     if "jobs" in name:
         where = copied(tmp_path)

@@ -829,6 +829,7 @@ def test_ls_jobs(place: Path) -> None:
     jsonschema.validate(listed.json, schema("outputs/ls-jobs.json"))
     assert [(one["job"], one["status"]) for one in listed.json] == [
         ("images", "never run"), ("images-kind", "never run"), ("photos", "never run"), ("sentences", "never run"),
+        ("sentences-to-prompts", "never run"),
     ]  # fmt: skip
     assert listed.json[0]["next"] == "featstore refresh extract-images.toml"
     opened(place).refresh(place / "extract-texts.toml")
@@ -839,7 +840,7 @@ def test_ls_jobs(place: Path) -> None:
     stale = ls(".", "--stale", "26h")
     assert stale.code == 1
     assert "stale: images, it never succeeded" in stale.err
-    assert "sentences" not in stale.err
+    assert "stale: sentences," not in stale.err
     assert ls("extract-texts.toml", "--stale", "1d").code == 0
 
     (place / "sentences.csv").unlink()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
-import polars as pl
 import pytest
 from cli_world import Outcome, inside, schema
 from refresh_world import bytes_of, seen
@@ -32,6 +35,7 @@ from featstore.extract.progress import Reporter
 from featstore.migrate import backfill
 from featstore.records import MigrationResult
 from featstore.store import Store
+from featstore.tables import companion
 
 # One world for all of these tests, made by one worker.
 pytestmark = pytest.mark.xdist_group("migrate")
@@ -184,6 +188,19 @@ def test_a_worse_model_is_refused_and_nothing_is_moved(world: World, tmp_path: P
     assert seen(world.store).items != before.items
 
 
+def test_the_page_of_a_move_says_which_of_the_jobs_own_gates_refused(world: World) -> None:
+    third = letters(world.store.path / "more", "third", table_of(32)[:, :6].copy())
+    with pytest.raises(GateError) as refused:
+        world.migrate(to=str(third), max_drop=1.0, min_accuracy={"texts-label": 1.0})
+    assert [gate.gate for gate in refused.value.context["result"].gates if gate.status == "refused"] == [
+        "min_accuracy.texts-label"
+    ]
+    page = (world.store.path / "migrations" / "texts" / "report.html").read_text("utf-8")
+    assert "min_accuracy.texts-label" in page
+    assert "refused: the old model stays" in page
+    assert "Nothing that was judged speaks against" not in page
+
+
 def test_a_model_of_no_numbers_is_refused_before_anything_is_made(world: World, tmp_path: Path) -> None:
     broken = letters(tmp_path / "models", "broken", np.full((64, 8), np.nan, np.float32))
     with pytest.raises(FeatstoreError):
@@ -304,7 +321,10 @@ def test_a_second_move_waits_until_the_first_is_given_up(world: World, tmp_path:
         ({"prority": "clicks"}, SettingsError, "priority"),
         ({"priority": "click"}, SettingsError, "clicks"),
         ({"to": "efficientnet_lite0"}, FeatstoreError, "texts"),
-        ({"qrels": "nowhere.tsv", "queries": "nowhere.jsonl"}, FeatstoreError, "nowhere"),
+        ({"qrels": "nowhere.tsv", "queries": "nowhere.jsonl"}, NotFoundError, "nowhere"),
+        ({"qrels": __file__}, SettingsError, "queries"),
+        ({"min_ndcg": 0.5}, SettingsError, "judgements"),
+        ({"min_accuracy": {"texts-lable": 0.5}}, SettingsError, "texts-label"),
     ],
 )
 def test_what_is_asked_wrongly_is_said_and_nothing_is_moved(
@@ -316,6 +336,7 @@ def test_what_is_asked_wrongly_is_said_and_nothing_is_moved(
     assert world.store.table("texts").space_id == next(
         card.space_id for card in world.store.models() if card.space_id.startswith("weak-")
     )
+    assert len(world.store.tables()) == 1  # said before anything was embedded
 
 
 def test_its_own_model_and_tables_that_are_not_there_are_refused(world: World) -> None:
@@ -357,6 +378,9 @@ def test_the_command_says_what_it_did(world: World, tmp_path: Path) -> None:
     done = run("--to", world.strong, "--json")
     assert done.code == 0, done.err
     assert done.json["status"] == "published"
+    rehearsed = run("--abandon", "--dry-run")
+    assert rehearsed.code == 2
+    assert "take one of them" in rehearsed.err
     late = run("--abandon")
     assert late.code == 2
     assert "not on its way" in late.err
@@ -371,4 +395,179 @@ def test_items_that_go_and_come_meanwhile_are_in_the_new_table(world: World) -> 
     assert world.migrate().status == "published"
     ids = set(world.store.table("texts").to_polars()["item_id"])
     assert ids == set(list(sayings(ITEMS + 20))[5:])
-    assert isinstance(world.store.table("texts").to_polars(), pl.DataFrame)
+
+
+# ── what a table is made of ─────────────────────────────────────────────────────────────────────
+
+
+def test_every_source_of_a_table_is_counted_and_brought_over(world: World, tmp_path: Path) -> None:
+    more, names = tmp_path / "more", list(sayings(ITEMS + 30).items())[ITEMS:]
+    more.mkdir()
+    for item, text in names:
+        (more / f"{item}.txt").write_text(text, "utf-8")
+    world.store.extract(more, model=world.weak, name="texts", add=True, keep_text=True)
+    plan = world.store.plan_migration("texts", to=world.strong)
+    assert (plan.items, plan.there, plan.to_embed) == (ITEMS + 30, 0, ITEMS + 30)
+    assert "of their own" not in " ".join(plan.warnings)
+    result = world.migrate()
+    assert (result.items, result.embedded, result.warnings) == (ITEMS + 30, ITEMS + 30, ())
+    table = world.store.table("texts")
+    rows = table.to_polars()
+    texts = dict(zip(rows["item_id"], rows["text"], strict=True))
+    assert {item: texts[f"{item}.txt"] for item, _ in names} == dict(names)
+    assert sum(text is not None for text in texts.values()) == 30  # kept of this source alone
+
+
+def test_a_table_of_listed_files_is_embedded_again_from_those_files_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, names = tmp_path / "files", list(sayings(40).items())
+    folder.mkdir()
+    for item, text in names:
+        (folder / f"{item}.txt").write_text(text, "utf-8")
+    listed = [f"{item}.txt" for item, _ in names[:30]]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(listed).encode())))
+    world.store.extract("-", source_root=str(folder), model=world.weak, name="listed")
+    assert world.store.migrate("listed", to=world.strong).status == "published"
+    table = world.store.table("listed")
+    assert table.space_id == spaces(world)[1]
+    assert set(table.to_polars()["item_id"]) == set(listed)
+
+
+def test_a_table_that_keeps_its_history_keeps_it_in_the_new_space(world: World) -> None:
+    world.store.extract(world.source, model=world.weak, name="texts", history=True)
+    world.migrate()
+    assert companion.find(world.store.layout, "texts", spaces(world)[1]) is not None
+
+
+def test_a_head_of_some_items_alone_is_trained_again_on_those(world: World) -> None:
+    rare = world.source.read_text("utf-8").replace('"label": "coin"', '"label": "rare"', 1)
+    world.source.write_text(rare, "utf-8")
+    world.extract()
+    world.store.train_head(
+        "texts", label="label", kind="ridge", curve=False, baselines=False, drop_rare=True, where="item_id < 's0150'"
+    )
+    old = world.store.head("texts-label").card
+    assert old.n_train + old.n_test < 150
+    assert world.migrate().status == "published"
+    new = world.store.head("texts-label").card
+    assert new.space_id == spaces(world)[1]
+    assert (new.n_train, new.n_test, new.classes) == (old.n_train, old.n_test, old.classes)
+    assert "rare" not in new.classes
+
+
+# ── by hand, from elsewhere, at once ────────────────────────────────────────────────────────────
+
+
+def test_what_is_published_by_hand_has_arrived(world: World, tmp_path: Path) -> None:
+    result = world.migrate(publish=False)
+    world.store.publish(result.run_id or "", reason="looked at it")
+    assert world.store.migration("texts").status == "published"  # type: ignore[union-attr]
+    with pytest.raises(NotFoundError, match="not on its way"):
+        world.store.abandon_migration("texts")
+    third = str(letters(tmp_path / "models", "third", table_of(16, seed=5)))
+    assert world.migrate(to=third, max_drop=1.0).status == "published"
+
+
+def test_what_was_given_up_and_then_published_has_arrived(world: World) -> None:
+    result = world.migrate(publish=False)
+    world.store.abandon_migration("texts")
+    world.store.publish(result.run_id or "", reason="after all")
+    assert world.store.migration("texts").status == "published"  # type: ignore[union-attr]
+
+
+def test_a_model_named_from_another_folder_is_found_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    strong = Path(world.strong)
+    monkeypatch.chdir(strong.parent)
+    world.migrate(to=strong.name, publish=False)
+    assert world.store.migration("texts").model["model"] == world.strong  # type: ignore[union-attr]
+
+
+def test_a_table_called_like_the_move_is_not_held_up_by_it(world: World) -> None:
+    class Meanwhile(Reporter):
+        done = False
+
+        def stage(self, name: str, total: int | None = None) -> None:
+            if name == "comparing retrieval":
+                world.store.extract(world.source, model=world.weak, name="migrate-texts", id_column="id")
+                self.done = True
+
+    told = Meanwhile()
+    assert world.migrate(reporter=told).status == "published"
+    assert told.done
+
+
+def test_a_damaged_bridge_is_learned_anew(world: World) -> None:
+    assert world.migrate(publish=False).status == "ready"
+    (card,) = (world.store.path / "crossings").rglob("card.json")
+    whole = card.read_text("utf-8")
+    card.write_text(whole[:100], "utf-8")
+    assert world.migrate().status == "published"
+    assert json.loads(card.read_text("utf-8"))["items"] == json.loads(whole)["items"]
+
+
+def test_the_plan_of_a_move_that_is_under_way_is_of_the_new_model(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "FIRST", 60)
+    with pytest.raises(InterruptedRunError):
+        world.migrate(reporter=At(5))
+    plan = world.store.plan_migration("texts", to=world.strong)
+    assert (plan.items, plan.there, plan.to_embed) == (ITEMS, 60, ITEMS - 60)
+    assert plan.extract is not None
+    assert plan.extract.space_id == plan.to_space == spaces(world)[1]
+    assert "followed" not in " ".join(plan.warnings)
+    world.migrate(publish=False)
+    done = world.store.plan_migration("texts", to=world.strong)
+    assert (done.there, done.to_embed, done.bytes) == (ITEMS, 0, 0)
+
+
+_KILLED = """
+import importlib, os, signal, sys
+import featstore
+store, strong, module, name, when, number = sys.argv[1:]
+held = importlib.import_module(module)
+holder, _, name = name.rpartition(".")
+held = getattr(held, holder) if holder else held
+real, count = getattr(held, name), 0
+def instead(*args, **more):
+    global count
+    count += 1
+    if (when, count) == ("before", int(number)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = real(*args, **more)
+    if (when, count) == ("after", int(number)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+setattr(held, name, instead)
+featstore.open(store).migrate("texts", to=strong)
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("module", "name", "when", "number"),
+    [
+        ("featstore.published", "swap", "after", 1),  # the old state is published for the first time
+        ("featstore.tables.table", "FeatureTable.commit", "before", 1),
+        ("featstore.tables.table", "FeatureTable.commit", "after", 1),
+        ("featstore.migrate.run", "report", "after", 1),
+        ("featstore.refresh.run", "adopt", "after", 1),
+        ("featstore.published", "swap", "before", 2),
+        ("featstore.published", "swap", "after", 2),
+    ],
+)
+def test_killed_anywhere_readers_see_one_space_and_it_is_finished_later(
+    world: World, module: str, name: str, when: str, number: int
+) -> None:
+    before, script = seen(world.store), [sys.executable, "-c", _KILLED, str(world.store.path), world.strong]
+    ended = subprocess.run([*script, module, name, when, str(number)], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    arrived = (name, when, number) == ("swap", "after", 2)
+    there = seen(world.store)  # the index, every head and the table agree
+    assert (there.items == before.items) is not arrived
+    assert world.migrate().status == ("nothing new" if arrived else "published")
+    after = seen(world.store)
+    assert after.items != before.items
+    assert world.store.migration("texts").status == "published"  # type: ignore[union-attr]
+    assert world.store.table("texts").space_id == world.store.head("texts-label").card.space_id == spaces(world)[1]

@@ -157,9 +157,9 @@ class TestVerify:
         table = w.store.table("texts")
         w.store.extract(w.source, model="minilm", id_column="id", text_column="text", label_column="label")
         (table.path / table.features.files[-1]).unlink()
-        found = codes(w)
-        assert found["published_version_missing"] == "error"
-        assert found["missing_file"] == "error"
+        # The file may be one of a state to go back to as well, for which it is a warning.
+        found = {(one.code, one.severity) for one in w.store.verify(sample=0).findings}
+        assert {("published_version_missing", "error"), ("missing_file", "error")} <= found
 
     def test_a_flipped_bit_in_what_only_the_published_version_has(self, w):
         table = w.store.table("texts")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import deltalake
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
+from cli_world import inside
 from faults import Faulty
 from purge_world import GONE, copied, holding, say, world
 from stores import vectors
@@ -20,10 +24,11 @@ from stores import vectors
 import featstore
 from featstore import migrations
 from featstore.errors import FeatstoreError, IntegrityError, LockedError, NotFoundError, UsageError
+from featstore.heads import opening
 from featstore.records import Migration
-from featstore.storage import Storage, durable, locks
+from featstore.storage import Storage, documents, durable, locks
 from featstore.tables import FeatureTable
-from featstore.upkeep.purge import places
+from featstore.upkeep.purge import files, places, scan
 from featstore.upkeep.purge.ids import Wanted
 
 CHILD = Path(__file__).with_name("purge_world.py")
@@ -316,3 +321,175 @@ def test_killed_and_run_again(first, tmp_path, at):
     assert done.returncode == -9, done.stderr
     w.store.purge(tmp_path / "ids.txt")
     clean(w)
+
+
+def kept_vectors(store, head):
+    """The vectors in a head's weights, by reading every file of it that is on the disk."""
+    found = list((store.path / "heads" / head).rglob("*.safetensors"))
+    assert found
+    arrays = [array for file in found for array in safetensors.numpy.load_file(file).values()]
+    return [row.astype(np.float32) for array in arrays if array.ndim == 2 for row in array]
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_head_of_neighbours_forgets_their_vectors(first, tmp_path, monkeypatch, cut_short):
+    w = copied(first, tmp_path)
+    before = w.store.table("texts")
+    w.store.train_head("texts", label="label", name="near", kind="knn", curve=False, baselines=False)
+    learnt = pl.read_parquet(w.store.path / "heads/near/1/predictions.parquet")
+    trained = learnt.filter(side="train")["item_id"].to_list()
+    gone, stays = trained[:3], trained[3:]
+    raw = {item: np.frombuffer(v, np.float32) for item, v in vectors(before).items()}
+    unit = {item: vector / np.linalg.norm(vector) for item, vector in raw.items()}
+
+    def there(items):
+        rows = np.stack([row for row in kept_vectors(w.store, "near") if len(row) > 2])
+        return [item for item in items if np.abs(rows - unit[item]).max(axis=1).min() < 1e-6]
+
+    assert there(gone) == gone
+    if cut_short:
+        written = documents.write
+
+        def stopped(storage, path, record, **more):
+            written(storage, path, record, **more)
+            if path == "heads/near/1/card.json":
+                raise StoppedError
+
+        monkeypatch.setattr(documents, "write", stopped)
+        with pytest.raises(StoppedError):
+            w.store.purge(gone)
+        monkeypatch.undo()
+    report = w.store.purge(gone)
+    twins = {item for item in stays if any(np.abs(unit[item] - unit[one]).max() < 1e-6 for one in gone)}
+    assert not twins
+    assert there(gone) == []
+    assert there(stays) == stays
+    assert len(list((w.store.path / "heads/near/1").iterdir())) == 3
+    assert report.remaining == ()
+    if not cut_short:
+        (head,) = (one for one in report.heads if one.head == "near")
+        assert (head.vectors, head.keeps_vectors) == (3, False)
+    card, head = opening.open_head(w.store.layout, "near:1")
+    assert len(head.arrays["known"]) == len(stays)
+    labels = dict(zip(learnt["item_id"].to_list(), learnt["truth"].to_list(), strict=True))
+    for row, item in zip(head.arrays["known_target"], stays, strict=True):
+        assert card.classes[int(row.argmax())] == labels[item]
+    head.predict(np.stack([unit[item] for item in stays]))
+    w.store.purge(stays)  # nobody is left to be a neighbour
+    assert there(stays) == []
+    opening.open_head(w.store.layout, "near:1")[1].predict(np.stack([unit[item] for item in stays]))
+
+
+def test_a_class_of_one_removed_item_is_said_until_it_is_trained_again(first, tmp_path):
+    w = copied(first, tmp_path)
+    w.store.train_head("texts", label="label", name="mean", kind="prototypes", curve=False, baselines=False)
+    learnt = pl.read_parquet(w.store.path / "heads/mean/1/predictions.parquet").filter(side="train", truth="cats")
+    (tmp_path / "ids.txt").write_bytes("\r\n".join(learnt["item_id"].to_list()).encode())
+    command = ("gc", "--purge-ids", tmp_path / "ids.txt", "--json", "--store", w.store.path)
+    for _ in range(2):  # the second time nothing of the items is found, and the vector is there all the same
+        done = inside(*command, cwd=tmp_path)
+        assert done.code == 5, done.err
+        assert [one.split(":")[0] for one in done.json["remaining"]] == ["head mean"]
+    shutil.rmtree(w.store.path / "heads/mean")
+    assert inside(*command, cwd=tmp_path).code == 0
+
+
+@pytest.mark.parametrize("item", ["item_id", "table_version", "float32", "texts.csv", "nothing new", "card.json"])
+def test_an_item_that_is_called_like_a_word_of_the_store(first, tmp_path, item):
+    w = copied(first, tmp_path)
+    source = tmp_path / "texts.csv"
+    say(source, list(range(1, 30)), odd={item: "a text of its own"})
+    w.store.extract(source, name="others", model=w.models[1], id_column="id", text_column="text", label_column="label")
+    w.store.train_head("others", label="label", name="other", kind="ridge", curve=False, baselines=False)
+    assert w.store.purge([item]).found == 1
+    store = featstore.open(w.store.path)
+    assert [one for one in store.verify(sample=0).findings if one.severity == "error"] == []
+    assert item not in vectors(store.table("others"))
+    assert len(pl.read_delta(str(store.table("others").path))) == 29
+    assert store.published("texts") == w.store.published("texts")
+    store.head("other").predict(store.table("others").matrix()[1][:2])
+
+
+@pytest.mark.parametrize("item", ["👩‍👩‍👧 family-1", "soft\u00adhyphen-1", "bytes-\udcff.jpg"])
+def test_ids_of_any_characters(first, tmp_path, item):
+    w = copied(first, tmp_path)
+    split = next((w.store.path / "splits/texts").glob("*.parquet"))
+    rows = pq.ParquetFile(split).read()
+    wanted = Wanted.of([item, "item-003"])
+    if not item.startswith("bytes"):
+        named = rows.set_column(0, "item_id", pa.array([item] * len(rows)))
+        assert files.without(wanted, named).num_rows == 0
+        grouped = rows.append_column("other", pa.array([item] * len(rows)))
+        assert set(files.without(wanted, grouped)["other"].to_pylist()) == {None}
+    assert w.store.purge([item, "item-003"]).found == 1
+
+
+def test_what_came_with_a_model_is_said_and_is_no_trace(first, tmp_path):
+    w = copied(first, tmp_path)
+    folder = next((w.store.path / "models").glob("first-*"))
+    (folder / "words.txt").write_text("hello item-003 hello", "utf-8")
+    report = w.store.purge(["item-003"])
+    assert any("words.txt has the words of an id" in said for said in report.warnings)
+    assert (folder / "words.txt").read_text("utf-8") == "hello item-003 hello"
+
+
+def test_large_files_are_read_piece_by_piece(first, tmp_path, monkeypatch):
+    w = copied(first, tmp_path)
+    monkeypatch.setattr(scan, "_PIECE", 64)
+    monkeypatch.setattr(scan, "_AROUND", 8)
+    large = w.store.path / "large.bin"
+    for at in (*range(40, 70), 128, 1000):
+        large.write_bytes(b"." * at + b" item-003 " + b"." * (2000 - at))
+        (found,) = scan.survey(w.store.layout, Wanted.of(["item-003"]), lambda file: file.path == "large.bin").found
+        assert found.hits == 1, at
+
+
+def test_a_published_version_with_older_types(first, tmp_path):
+    w = copied(first, tmp_path)
+    source = tmp_path / "texts.csv"
+    lines = first.source.read_text("utf-8").splitlines()
+    for stars in ("3", "3.5"):
+        said = [f"{line},{'stars' if not at else stars}" for at, line in enumerate(lines)]
+        source.write_text("\n".join(line for line in said if ",," not in line.split(",cats")[0]) + "\n", "utf-8")
+        made = w.store.extract(
+            source,
+            name="stars",
+            model=w.models[0],
+            id_column="id",
+            text_column="text",
+            history=True,
+            retype=stars == "3.5",
+            max_reject_share=1.0,
+        )
+        if stars == "3":
+            w.store.publish(f"stars@{made.space_id}:{made.version}", reason="a test")
+    served = w.store.table("stars")
+    newest = w.store.table(f"stars@{made.space_id}:{made.version}")
+    assert (served.to_polars()["stars"].dtype, newest.to_polars()["stars"].dtype) == (pl.Int64, pl.Float64)
+    kept = {item: v for item, v in vectors(served).items() if item not in GONE}
+    w.store.purge(GONE)
+    store = featstore.open(w.store.path)
+    assert holding(w.store.path, GONE, but=MENTIONED) == []
+    assert [one for one in store.verify(sample=0).findings if one.severity == "error"] == []
+    assert vectors(store.table("stars")) == kept
+    assert set(store.table("stars").to_polars()["stars"].to_list()) == {3}
+    ahead = FeatureTable.open(store.layout, "stars", made.space_id)
+    assert set(ahead.rows(["stars"])["stars"].to_pylist()) == {3.5}
+    assert set(pl.read_delta(str(ahead.path))["stars"].to_list()) == {3.5}
+
+
+def test_a_page_that_may_show_an_item_goes_whatever_its_id(first, tmp_path):
+    w = copied(first, tmp_path)
+    source = tmp_path / "texts.csv"
+    say(source, list(range(1, 30)), odd={"1": "a text of its own"})
+    w.store.extract(source, name="others", model=w.models[1], id_column="id", text_column="text")
+    layout = w.store.layout
+    page, record = (layout.migration_report("others", file) for file in ("report.html", "report.json"))
+    layout.storage.write(page, b'<figure title="1"><img src="data:image/png;base64,AAAA"></figure>')
+    layout.storage.write(record, documents.sign({"html": page, "figure": 1.5}))
+    for dry_run in (True, False):
+        report = w.store.purge(["1"], dry_run=dry_run)
+        assert any(page in said for said in report.breaks)
+        assert layout.storage.exists(page) == dry_run
+    assert json.loads(layout.storage.read(record))["figure"] == 1.5
+    assert json.loads(layout.storage.read(record))["html"] is None

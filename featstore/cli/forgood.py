@@ -35,7 +35,7 @@ def purged(report: PurgeReport) -> None:
         console.line(
             console.plain(
                 f"head {head.head}:{head.version} has learned from {console.count(head.rows, 'item')} of them; its "
-                f"figures and weights stay; to train it again: {head.again}"
+                f"figures and weights stay{_without(head.vectors, report.dry_run)}; to train it again: {head.again}"
             )
         )
     for said in (*report.breaks, *(f"warning: {warning}" for warning in report.warnings)):
@@ -44,8 +44,15 @@ def purged(report: PurgeReport) -> None:
         console.line(f"{_looked(report.before)}; nothing was changed")
     else:
         console.line(f"proof: {_looked(report.after)}; none holds any of the ids any more")
+    for said in report.remaining:
+        console.line(console.plain(f"still there: {said}"))
     for command in report.next:
         console.line(console.plain(f"next: {command}"))
+
+
+def _without(vectors: int, dry_run: bool) -> str:
+    would = "would go" if dry_run else "went"
+    return f", but for {console.count(vectors, 'vector')} of theirs, which {would}" if vectors else ""
 
 
 def dropped(report: DropReport) -> None:

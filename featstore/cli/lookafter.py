@@ -91,7 +91,8 @@ def gc(
     Merges small files and removes what no kept version needs.
 
     --purge-ids removes items from every version, index, head report and thumbnail,
-    and proves it by a scan of every file. Remove them from the source first:
+    and proves it by a scan of every file; it exits with 5 where a head's weights
+    are still the vector of one. Remove them from the source first:
     no list of them is kept, and the next extract takes in what the source has.
     """
     if drop_space is not None and purge_ids is not None:
@@ -105,6 +106,11 @@ def gc(
     if purge_ids is not None:
         purged = existing(store).purge(purge_ids, tables=table or None, dry_run=dry_run)
         console.emit(purged) if json else forgood.purged(purged)
+        if purged.remaining and not dry_run:
+            raise GateError(
+                f"vectors of removed items are still in the weights of {console.count(len(purged.remaining), 'head')}.",
+                hint="; ".join(purged.remaining),
+            )
         return
     report = existing(store).gc(dry_run=dry_run, keep_versions=keep, grace_hours=grace_hours)
     if json:

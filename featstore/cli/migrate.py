@@ -121,6 +121,8 @@ def migrate(
     opened = _opened(store, what)
     machine = json or not sys.stdout.isatty()
     if abandon:
+        if dry_run:
+            raise UsageError("--abandon gives the move up, and --dry-run changes nothing: take one of them.")
         return _abandoned(opened, what, machine)
     given: dict[str, Any] = {
         "to": to, "weights": weights, "pooling": pooling, "layer": layer, "dim": dim,
@@ -149,14 +151,14 @@ def _run(opened: Store, what: str, given: dict[str, Any], deadline: str | None, 
     except FeatstoreError as error:
         found = error.context.get("result")
         if isinstance(found, MigrationResult):
-            console.emit_line(found) if machine else migrated.outcome(found)
+            console.emit_line(found) if machine else migrated.outcome(found, opened.path)
         raise
-    console.emit_line(result) if machine else migrated.outcome(result)
+    console.emit_line(result) if machine else migrated.outcome(result, opened.path)
     logs.note("info", f"migration of '{result.name}': {result.status}", run=result.run_id, status=result.status)
 
 
 def _abandoned(opened: Store, what: str, machine: bool) -> None:
-    found = opened.abandon_migration(what)
+    found = opened.abandon_migration(_table(what))
     if machine:
         console.emit_line(found)
         return
@@ -176,6 +178,15 @@ def _opened(store: Any, what: str) -> Store:
         if job.store is not None:
             return featstore.open(job.store)
     return existing(store)
+
+
+def _table(what: str) -> str:
+    """The table that a job's file names, or the name itself."""
+    if not what.endswith(".toml"):
+        return what
+    from featstore.jobs.loading import load
+
+    return load(what).table
 
 
 def _floors(given: list[str] | None) -> dict[str, float] | None:

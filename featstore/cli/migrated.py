@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from featstore.cli import console
 from featstore.records import (
@@ -37,8 +38,8 @@ def summary(result: MigrationResult) -> str:
     return f"move of '{name}' to {result.to_space}: {ended[result.status]}"
 
 
-def outcome(result: MigrationResult) -> None:
-    """Prints how a move went: what was embedded, what its report found, the gates, and what comes next."""
+def outcome(result: MigrationResult, store: Path) -> None:
+    """Prints how a move in a store went: what was embedded, what its report found, the gates, what comes next."""
     console.line(console.plain(summary(result)))
     report = result.report
     console.facts(
@@ -51,7 +52,7 @@ def outcome(result: MigrationResult) -> None:
             ),
             ("run", result.run_id),
             ("time", _time(result)),
-            ("report", None if report is None else report.html),
+            ("report", None if report is None or report.html is None else str(store / report.html)),
         )
     )
     if report is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featstore import addresses, founding, migrations, models, published
-from featstore.errors import ConflictError, NotFoundError, UsageError
+from featstore.errors import ConflictError, NotFoundError, SettingsError, UsageError
 from featstore.heads import opening as heads
 from featstore.jobs import Gates, HeadJob, Job
 from featstore.jobs.meaning import digest
@@ -15,11 +17,11 @@ from featstore.models import load_card
 from featstore.records import Migration, ModelCard
 from featstore.refresh import moving
 from featstore.refresh.checking import requested
-from featstore.refresh.drafting import draft
+from featstore.refresh.drafting import draft, from_here
 from featstore.refresh.made import made_by
 from featstore.settings import ExtractSettings, resolve
 from featstore.storage import locks
-from featstore.tables import FeatureTable
+from featstore.tables import FeatureTable, companion
 
 if TYPE_CHECKING:
     from featstore.extract.progress import Reporter
@@ -84,9 +86,12 @@ def drafted(
 
     Raises:
         NotFoundError: There is no such table.
-        UsageError: Its source is none that could be read again, or a head's labels are not known any more.
+        UsageError: Its source is none that could be read again, a head's labels are not known any more, or what is
+            asked of the new model cannot be judged.
+        NotFoundError: Queries or judgements are not there.
     """
-    base, notes, _ = draft(layout, f"migrate-{name}", name)
+    _, base_space = addresses.resolve(layout, addresses.parse(name))
+    base, notes, _ = draft(layout, f"migrate-{name}", name, lists=True)
     said = job.extract if job is not None else None
     now = base.extract if said is None else said
     if now is None:
@@ -99,15 +104,21 @@ def drafted(
     # A head of the old space can never stay as it is.
     kept = tuple(replace(head, refit="on-drift") if head.refit == "never" else head for head in kept)
     asked = job.gates if job is not None else gates or Gates()
+    index = base.index if job is None or job.index is None else job.index
+    _check_asked(settings, asked, {head.name for head in kept}, index=index is not None)
     said_of = {item.name: getattr(now, item.name) for item in fields(now)}
-    said_of |= {"name": name, "model": settings.to, **{key: getattr(settings, key) for key in MODEL[1:]}}
+    said_of |= {"name": name, "model": from_here(settings.to), **{key: getattr(settings, key) for key in MODEL[1:]}}
     said_of |= {key: value for key in ("device", "workers") if (value := getattr(settings, key)) is not None}
+    if settings.weights is not None:
+        said_of["weights"] = os.path.abspath(os.path.expanduser(settings.weights))
+    if companion.find(layout, name, base_space) is not None:
+        said_of["history"] = True  # what leaves the table goes on being kept
     extract, resolved = resolve(ExtractSettings, said_of, {}, origin="the table" if job is None else "job")
     made = Job(
         name=base.name if job is None else job.name,
         table=name,
         extract=extract,
-        index=base.index if job is None or job.index is None else job.index,
+        index=index,
         heads=kept,
         gates=replace(asked, min_recall=base.gates.min_recall if asked.min_recall is None else asked.min_recall),
         keep=base.keep if job is None else job.keep,
@@ -138,7 +149,7 @@ def opened(
         FeatstoreError: The model cannot be exported, or is not what it was.
     """
     made, now, notes = drafted(layout, name, settings, job, gates)
-    there = migrations.opened(layout, name)
+    there = _under_way(layout, name)
     assert made.extract is not None
     _, from_space = addresses.resolve(layout, addresses.parse(name))
     check_kind(layout, name, from_space, made.extract)  # before a model is fetched and exported for nothing
@@ -175,6 +186,15 @@ def opened(
     return Move(made, settings, before, card, noted, found, tuple(notes))
 
 
+def _under_way(layout: Layout, name: str) -> Migration | None:
+    """A table's move that is under way; one that was killed right after the swap has arrived, and is noted so."""
+    found, current = migrations.opened(layout, name), published.find(layout, name)
+    if found is None or current is None or current.state.space_id != found.to_space:
+        return found
+    migrations.note(layout, found, status="published", refused=None)
+    return None
+
+
 def _first(layout: Layout, name: str, from_space: str, to_space: str, reporter: Reporter) -> Published:
     """Publishes what a name that was never published means: the newest version of the table and of its heads."""
     with locks.hold(layout.storage, layout.lock(name), purpose=f"publishing '{name}'", warn=reporter.warning):
@@ -198,8 +218,8 @@ def abandon(layout: Layout, name: str, *, reporter: Reporter | None = None) -> M
     from featstore.extract.progress import Reporter as Silent
 
     warn = (reporter or Silent()).warning
-    with locks.hold(layout.storage, layout.lock(f"migrate-{name}"), purpose=purpose(name), warn=warn):
-        found = migrations.opened(layout, name)
+    with locks.hold(layout.storage, layout.migration_lock(name), purpose=purpose(name), warn=warn):
+        found = _under_way(layout, name)
         if found is None:
             raise NotFoundError(f"'{name}' is not on its way to another model.", hint="See: featstore ls")
         return migrations.note(layout, found, status="abandoned")
@@ -222,6 +242,25 @@ def check_kind(layout: Layout, name: str, from_space: str, extract: ExtractSetti
 def _plain(head: HeadJob) -> HeadJob:
     """Without what says whether a head is worth having: here it is held against the one before."""
     return replace(head, settings=replace(head.settings, curve=False, baselines=False))
+
+
+def _check_asked(settings: MigrateSettings, gates: Gates, heads: set[str], *, index: bool) -> None:
+    """Refuses what could never be judged now, and not after all items were embedded."""
+    for key in ("queries", "qrels"):
+        file = getattr(settings, key)
+        if file is not None and not Path(file).exists():
+            raise NotFoundError(f"{key}: there is no file {file}.")
+    if settings.qrels is not None and settings.queries is None:
+        raise SettingsError("qrels: it judges queries, and none are given.", hint="Add --queries FILE")
+    if gates.min_ndcg is not None and settings.qrels is None:
+        raise SettingsError("min_ndcg: it needs judgements.", hint="Add --queries FILE --qrels FILE")
+    for head in gates.min_accuracy:
+        if head not in heads:
+            raise SettingsError(
+                f"min_accuracy.{head}: the table has no such head; it has {', '.join(sorted(heads)) or 'none'}."
+            )
+    if gates.min_recall is not None and not index:
+        raise SettingsError("min_recall: the table has no index.", hint="Make one first, or leave the gate out.")
 
 
 def _check_heads(layout: Layout, name: str, kept: tuple[HeadJob, ...], job: Job | None) -> None:

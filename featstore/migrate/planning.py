@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from featstore import addresses, migrations, models, published
 from featstore.errors import ConflictError, UsageError
+from featstore.extract import extract as embed
 from featstore.index import files
+from featstore.migrate import backfill
 from featstore.migrate.opening import check_kind, drafted
 from featstore.models import load_card
 from featstore.records import MigrationPlan
@@ -56,15 +58,17 @@ def plan(
             hint=f"Give that up first: featstore migrate {name} --abandon",
         )
     check_kind(layout, name, from_space, made.extract)
-    found = planning.plan(layout, made)
+    others = [embed(layout, one, said, dry_run=True) for one, said in backfill.besides(layout, made)]
+    found = planning.plan(layout, made, besides=sum(one.stored for one in others))
     extract = found.extract
     assert extract is not None
+    sources = (extract, *others)
     current = published.find(layout, name)
     now = FeatureTable.open(layout, name, from_space, None if current is None else current.state.table_version)
     new = card is not None and FeatureTable.exists(layout, name, card.space_id)
     held = len(FeatureTable.open(layout, name, card.space_id)) if card is not None and new else 0
     grown = 1.0 if card is None else card.dim / old.dim
-    needed = extract.bytes_written or round(now.bytes * grown)
+    needed = now.bytes if card is None else sum(one.bytes_written for one in sources)
     free = shutil.disk_usage(layout.storage.root).free
     short = f"the disk has {free:,} bytes free, and the vectors alone take {needed:,}"
     return MigrationPlan(
@@ -72,9 +76,9 @@ def plan(
         from_space=from_space,
         to_space=None if card is None else card.space_id,
         model=settings.to,
-        items=extract.seen,
+        items=sum(one.seen for one in sources),
         there=held,
-        to_embed=extract.stored,
+        to_embed=sum(one.stored for one in sources),
         seconds_low=found.seconds_low,
         seconds_high=found.seconds_high,
         bytes=needed,

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from featstore import bridge, migrations
-from featstore.errors import DeadlineError, FeatstoreError, GateError, InterruptedRunError, UsageError
+from featstore.errors import (
+    DeadlineError,
+    FeatstoreError,
+    GateError,
+    IntegrityError,
+    InterruptedRunError,
+    SpaceMismatchError,
+    UsageError,
+)
 from featstore.extract.prepare import new_run_id
 from featstore.extract.progress import Reporter
 from featstore.migrate import backfill
@@ -75,8 +83,7 @@ def migrate(
     reporter = reporter or Reporter()
     if deadline is not None:
         reporter = Until(reporter, seconds_of(deadline))
-    lock = layout.lock(f"migrate-{name}")
-    with locks.hold(layout.storage, lock, purpose=purpose(name), warn=reporter.warning):
+    with locks.hold(layout.storage, layout.migration_lock(name), purpose=purpose(name), warn=reporter.warning):
         return _Migration(layout, name, settings, job, gates, reporter).go()
 
 
@@ -119,9 +126,7 @@ class _Migration:
             if isinstance(error, FeatstoreError) and self.move is not None:
                 error.context["result"] = self._result(status, error=said)
                 if refused and self.report is not None:
-                    error.hint = "  or  ".join(
-                        (f"Look: {self._page}", *(f"then: {command}" for command in self._next(status)))
-                    )
+                    error.hint = f"Look: {self._page}   Then: {'  or  '.join(self._next(status))}"
             raise
 
     def _run(self) -> MigrationResult:
@@ -165,7 +170,10 @@ class _Migration:
         """What leads from the new space into the old one; learned once, and again where there is far more to go by."""
         state = move.before.state
         new = FeatureTable.staging(self.layout, self.name, move.card.space_id, move.card.dim)
-        there = bridge.open_space_bridge(self.layout, move.card.space_id, state.space_id)
+        try:
+            there = bridge.open_space_bridge(self.layout, move.card.space_id, state.space_id)
+        except (IntegrityError, SpaceMismatchError):  # of no use to anybody: it is made anew
+            there = None
         if there is not None and (there.card.table != self.name or 2 * there.card.items >= min(len(new), _ENOUGH)):
             return there.card
         old = FeatureTable.open(self.layout, self.name, state.space_id, state.table_version)

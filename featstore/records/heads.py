@@ -166,7 +166,8 @@ class HeadCard:
     ``training``, ``validation`` and ``metrics`` hold the same figures on the items fitted on, on the same items by
     heads that had not seen them, and on the test items. ``labels_from`` names the column or file. ``n_excluded``
     items had labels but were left out (their group would straddle the split); ``conflicts`` had several labels.
-    ``test_scored`` counts how often this split's test items have been scored, this time included.
+    ``test_scored`` counts how often this split's test items have been scored, this time included. ``where``,
+    ``drop_rare`` and ``separator`` are as it was asked for, so that it can be trained again on the same labels.
     """
 
     format_version: int = FORMAT_VERSION
@@ -217,6 +218,9 @@ class HeadCard:
     created_ts: str
     seconds: float
     warnings: tuple[str, ...]
+    where: str | None = None
+    drop_rare: bool = False
+    separator: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

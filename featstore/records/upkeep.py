@@ -47,13 +47,15 @@ class PurgedTable:
 class PurgedHead:
     """A head that has learned from purged items: ``rows`` left what it keeps of its predictions.
 
-    ``keeps_vectors`` is true for a head that is made of its training items' vectors: it must be trained anew to forget
-    them. ``again`` is the command that does it.
+    ``vectors`` of theirs left its weights: those of a head of neighbours are its training items' vectors.
+    ``keeps_vectors`` is true where a vector of theirs stays in the weights: it must be trained anew to forget it.
+    ``again`` is the command that does it.
     """
 
     head: str
     version: int
     rows: int
+    vectors: int
     keeps_vectors: bool
     again: str
 
@@ -64,7 +66,8 @@ class PurgeReport:
 
     ``items`` were asked for, ``found`` of them were somewhere; of those that were nowhere ``unknown`` has the first
     ten. ``chunks`` are the items that were cut from them. ``before`` is the scan that found them, ``after`` the one
-    that proves that they are gone (None for a dry run). ``breaks`` says what no longer works, ``next`` what to run.
+    that proves that they are gone (None for a dry run). ``breaks`` says what no longer works, ``remaining`` where a
+    vector of theirs is still in a head's weights, also after an earlier purge; ``next`` is what to run.
     """
 
     dry_run: bool
@@ -79,6 +82,7 @@ class PurgeReport:
     before: PurgeScan
     after: PurgeScan | None
     breaks: tuple[str, ...]
+    remaining: tuple[str, ...]
     next: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float

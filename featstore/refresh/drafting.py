@@ -27,7 +27,7 @@ from featstore.training.measuring import PRIMARY
 if TYPE_CHECKING:
     from featstore.layout import Layout
 
-__all__ = ["draft", "write"]
+__all__ = ["draft", "from_here", "write"]
 
 # What a run was told that says something of the table or the work, and not of that one run.
 _LASTING = (
@@ -83,8 +83,14 @@ def write(
     )
 
 
-def draft(layout: Layout, name: str, address: str) -> tuple[Job, list[str], dict[str, str]]:
+def draft(layout: Layout, name: str, address: str, *, lists: bool = False) -> tuple[Job, list[str], dict[str, str]]:
     """The job, what one should know of it, and a remark to some of its keys.
+
+    Args:
+        layout: The store.
+        name: Of the job.
+        address: Of the table.
+        lists: Whether a table that was made of lists of files is read again from the files that it knows.
 
     Raises:
         NotFoundError: There is no such table.
@@ -93,7 +99,7 @@ def draft(layout: Layout, name: str, address: str) -> tuple[Job, list[str], dict
     table, space_id = addresses.resolve(layout, addresses.parse(address))
     notes: list[str] = []
     about: dict[str, str] = {"head.refit": "never | always | on-drift"}
-    extract = _extract(layout, table, space_id, notes)
+    extract = _extract(layout, table, space_id, notes, lists=lists)
     index, recall = _index(layout, table, space_id)
     if index is None:
         notes.append("the table has no index, and the job keeps none; add the section [index] for one")
@@ -125,15 +131,17 @@ def draft(layout: Layout, name: str, address: str) -> tuple[Job, list[str], dict
     return job, notes, about
 
 
-def _extract(layout: Layout, table: str, space_id: str, notes: list[str]) -> ExtractSettings | None:
+def _extract(layout: Layout, table: str, space_id: str, notes: list[str], *, lists: bool) -> ExtractSettings | None:
     record = documents.find(layout.storage, layout.source(table), SourceRecord)
-    if record is None or record.uri.startswith(LIST_PREFIX):
+    if record is None or (record.uri.startswith(LIST_PREFIX) and not lists):
         why = "the store does not know where its items came from" if record is None else "it is made of lists of files"
         notes.append(f"the job extracts nothing: {why}")
         return None
-    notes += [
-        f"items of {uri} are in the table too; they need a job of their own, with add = true" for uri in record.added
-    ]
+    if not lists:  # a job has one source
+        notes += [
+            f"items of {uri} are in the table too; they need a job of their own, with add = true"
+            for uri in record.added
+        ]
     said = _last_run(layout, table, space_id, record.uri)
     known = {item.name for item in fields(ExtractSettings)}
     values: dict[str, Any] = {key: value for key, value in said.items() if key in _LASTING}
@@ -146,7 +154,7 @@ def _extract(layout: Layout, table: str, space_id: str, notes: list[str]) -> Ext
 def _modelled(layout: Layout, space_id: str, settings: ExtractSettings, notes: list[str]) -> ExtractSettings:
     """The settings with a model that leads to the table's space wherever the job's file lies."""
     try:
-        found = replace(settings, model=_from_here(settings.model))
+        found = replace(settings, model=from_here(settings.model))
         if settings.weights is not None:
             found = replace(found, weights=os.path.abspath(os.path.expanduser(settings.weights)))
         card = models.find(layout, requested(found))
@@ -163,7 +171,7 @@ def _modelled(layout: Layout, space_id: str, settings: ExtractSettings, notes: l
     return replace(settings, model=space_id, **plain)
 
 
-def _from_here(model: str) -> str:
+def from_here(model: str) -> str:
     """A model's name; one that is a file or a folder with its whole path, since a job's paths begin elsewhere."""
     target = resolved(model)
     if target.file is None and target.folder is None:
@@ -223,6 +231,7 @@ def _heads(layout: Layout, table: str, space_id: str, notes: list[str]) -> tuple
 def _settings(layout: Layout, card: HeadCard) -> HeadSettings:
     tried = {candidate.kind for candidate in card.candidates if candidate.left_out is None}
     settings = HeadSettings(name=card.head, label=card.label, task=card.task, seed=card.seed)
+    settings = replace(settings, where=card.where, drop_rare=card.drop_rare, separator=card.separator)
     if card.class_weights == "balanced":
         settings = replace(settings, class_weights="balanced")
     if len(tried) == 1 and card.kind in tried and card.kind != "majority":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from featstore import index, published
+from featstore import index, migrations, published
 from featstore.errors import IntegrityError, SpaceMismatchError
 from featstore.heads import opening
 from featstore.records import PublishedState, PublishResult
@@ -71,6 +71,7 @@ def move(
             held.enter_context(locks.hold(layout.storage, layout.head_lock(head), purpose=f"publishing head '{head}'"))
         check(layout, table.name, state)
         made = _swapped(layout, table, state, before)
+        _arrived(layout, table.name, table.space_id)
     return PublishResult(
         name=table.name,
         now=made.state,
@@ -78,6 +79,13 @@ def move(
         held=made.held,
         next=() if before is None else (f"featstore rollback {table.name}",),
     )
+
+
+def _arrived(layout: Layout, name: str, space_id: str) -> None:
+    """Notes that a table's move has come to its end by hand, so that its jobs follow it."""
+    found = migrations.find(layout, name)
+    if found is not None and found.to_space == space_id and found.status != "published":
+        migrations.note(layout, found, status="published", refused=None)
 
 
 def _swapped(layout: Layout, table: FeatureTable, state: PublishedState, before: Published | None) -> Published:

@@ -33,7 +33,7 @@ _RECENT, _MEASURED = 50, 5
 _UNSURE = 1.25
 
 
-def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None) -> RefreshPlan:
+def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None, besides: int | None = None) -> RefreshPlan:
     """What ``refresh`` would do; times and bytes are estimates.
 
     The time is a range: what there is to embed over the fastest and over the slowest of the last runs of this model,
@@ -43,6 +43,8 @@ def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None) -> Re
         layout: The store.
         job: What to do.
         as_of: The time to take for now, as in ``refresh``.
+        besides: Given where a move to another model ends with this job, so that nothing is followed and nothing taken
+            along: so many items of the table's other sources are embedded too.
 
     Raises:
         FeatstoreError: What ``refresh`` would raise before it begins: the source is gone, too much of it is missing,
@@ -52,18 +54,19 @@ def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None) -> Re
         raise moves(job)
     begun = time.monotonic()
     followed: list[str] = []
-    job = follow(layout, job, followed.append)
+    if besides is None:
+        job = follow(layout, job, followed.append)
     extracted, table = _source(layout, job, as_of)
     before = published.find(layout, job.table)
-    pending = extracted is not None and _pending(extracted)
+    pending = bool(besides) or (extracted is not None and _pending(extracted))
     settled = not pending and table is not None and _settled(job, table, before)
     looked = time.monotonic() - begun
-    low, high, notes = _seconds(layout, job, extracted, looked, settled=settled)
+    low, high, notes = _seconds(layout, job, extracted, looked, besides or 0, settled=settled)
     if before is not None and before.held:
         notes.append(f"publishing of '{job.table}' is held: the candidate would be kept, and not published")
     if settled:
         notes.append("nothing is new")
-    if (move := beside.along(layout, job, table)) is not None:
+    if besides is None and (move := beside.along(layout, job, table)) is not None:
         notes.append(f"what is new is brought into {move.to_space} as well, which '{job.table}' is on its way to")
     return RefreshPlan(
         job=job.name,
@@ -111,14 +114,14 @@ def _settled(job: Job, table: FeatureTable, before: Published | None) -> bool:
 
 
 def _seconds(
-    layout: Layout, job: Job, extracted: ExtractResult | None, looked: float, *, settled: bool
+    layout: Layout, job: Job, extracted: ExtractResult | None, looked: float, besides: int, *, settled: bool
 ) -> tuple[float | None, float | None, list[str]]:
     """The least and the most that a run would take, and what is not in it."""
     if settled:
         return round(looked, 1), round(looked * _UNSURE, 1), []
     notes: list[str] = []
     low, high = looked, looked * _UNSURE
-    embed = 0 if extracted is None else extracted.stored
+    embed = besides + (0 if extracted is None else extracted.stored)
     if extracted is not None and embed:
         if not extracted.space_id:
             return None, None, ["the model is not in the store yet; it is fetched and exported first"]

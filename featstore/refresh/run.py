@@ -111,6 +111,7 @@ class Built:
         candidate: The table as it would be.
         index: Its index, where the job keeps one.
         heads: Its heads; a new one lies in its ``folder``.
+        verdicts: Of the job's own gates.
     """
 
     run_id: str
@@ -118,6 +119,7 @@ class Built:
     candidate: FeatureTable
     index: IndexCard | None
     heads: tuple[HeadOutcome, ...]
+    verdicts: tuple[GateOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,8 @@ class _Refresh:
                 heads=self.outcomes,
                 drift=self.drift,
             )
-            self.verdicts += self.within.also(Built(self.run_id, self.before, self._made, self.index, self.outcomes))
+            built = Built(self.run_id, self.before, self._made, self.index, self.outcomes, self.verdicts)
+            self.verdicts += self.within.also(built)
             refused = [verdict for verdict in self.verdicts if verdict.status == "refused"]
             if refused:
                 self._refuse(ready, gates.told(refused))

@@ -470,6 +470,41 @@ class FeatureTable:
         info = {"operation": "retype", "run_id": run_id, "space_id": self.space_id, "details": details}
         return self._log.replace(self._snapshot, schema=schema, add=additions, info=info)
 
+    def become(
+        self, other: FeatureTable, *, run_id: str, add: Sequence[PartFile], details: Mapping[str, str], operation: str
+    ) -> int:
+        """Makes the table what some files are, with the column types of another version, in one commit.
+
+        Args:
+            other: A version whose columns have other types; it shares no file with this one.
+            run_id: The run.
+            add: All the files that the table then has.
+            details: Kept with the commit.
+            operation: What the history calls it.
+
+        Returns:
+            The new version.
+
+        Raises:
+            ConflictError: Another writer committed after this version.
+            IntegrityError: A file is missing or damaged.
+        """
+        done = self.committed(run_id)
+        if done is not None:
+            return done
+        assert self._snapshot is not None
+        assert other._snapshot is not None
+        additions = [found for found, _ in self._checks.check(add)]
+        info = {"operation": operation, "run_id": run_id, "space_id": self.space_id, "details": dict(details)}
+        return self._log.replace(self._snapshot, schema=other._snapshot.schema, add=additions, info=info)
+
+    def retyped(self, other: FeatureTable) -> bool:
+        """Whether a column of this version has another type in another one."""
+        if self._snapshot is None or other._snapshot is None:
+            return False
+        mine, theirs = self._snapshot.schema, other._snapshot.schema
+        return any(field.type != theirs.field(field.name).type for field in mine if field.name in theirs.names)
+
     def with_staged(self, add: Sequence[PartFile], remove: Sequence[str] = ()) -> FeatureTable:
         """The version that ``commit`` would make of the same files, to be looked at before.
 

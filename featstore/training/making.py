@@ -179,6 +179,9 @@ class Training:
             created_ts=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=0.0,
             warnings=(*self.given.warnings, *division.warnings, *notes, *lacking),
+            where=settings.where,
+            drop_rare=settings.drop_rare,
+            separator=settings.separator,
         )
 
     def _baselines(

@@ -126,7 +126,7 @@ def report(
     cards = load_card(layout, before.space_id), load_card(layout, after.space_id)
     shown = None if near is None else sheet(layout, name, near, modality=cards[1].modality)
     shares = () if near is None else tuple(near.shares.tolist())
-    page = render(made, cards, shares=shares, sheet=shown, run_id=built.run_id)
+    page = render(made, cards, shares=shares, sheet=shown, run_id=built.run_id, before=built.verdicts)
     layout.storage.write(path, page.encode("utf-8", "replace"))
     documents.write(layout.storage, layout.migration_report(name, "report.json"), made)
     return made

@@ -33,6 +33,7 @@ def render(
     shares: Sequence[float] = (),
     sheet: Sheet | None = None,
     run_id: str = "",
+    before: Sequence[GateOutcome] = (),
 ) -> str:
     """Makes the page; the same arguments give the same one.
 
@@ -42,9 +43,10 @@ def render(
         shares: For each query the share of neighbours that both spaces have.
         sheet: The queries that changed most.
         run_id: The run that made what is judged.
+        before: The verdicts of the gates that the run has besides those of the report.
     """
     sections = [
-        _verdict(report, run_id),
+        _verdict(report, run_id, before),
         showing.heads(report.heads),
         showing.retrieval(report.evaluation),
         showing.neighbours(report.overlap, shares, sheet),
@@ -81,11 +83,12 @@ def _links(sections: Sequence[Markup]) -> Markup:
     return element("nav", {"aria-label": "Sections"}, element("ul", None, *links))
 
 
-def _verdict(report: MigrationReport, run_id: str) -> Markup:
-    refused = [gate for gate in report.gates if gate.status == "refused"]
+def _verdict(report: MigrationReport, run_id: str, before: Sequence[GateOutcome]) -> Markup:
+    gates = (*before, *report.gates)
+    refused = [gate for gate in gates if gate.status == "refused"]
     judged = [gate for gate in report.gates if gate.status != "not judged"]
     if refused:
-        lead = f"{count(len(refused), 'gate')} of {len(report.gates)} refused: the old model stays."
+        lead = f"{count(len(refused), 'gate')} of {len(gates)} refused: the old model stays."
     elif judged:
         lead = "Nothing that was judged speaks against the new model."
     else:
@@ -98,7 +101,7 @@ def _verdict(report: MigrationReport, run_id: str) -> Markup:
             element("span.whole", None, f"{gate.relation} {gate.limit:g}"),
             plain(gate.note or "", 300),
         ]
-        for gate in report.gates
+        for gate in gates
     ]
     columns = [Column("gate"), Column("verdict"), Column("value", True), Column("allowed"), Column("why")]
     listed = table("Gates", "What must hold before the new model is published.", columns, rows)

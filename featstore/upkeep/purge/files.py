@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from featstore.layout import Layout
     from featstore.upkeep.purge.ids import Wanted
 
-__all__ = ["document", "end_run", "log", "own_contents", "previews", "rows", "without"]
+__all__ = ["document", "end_run", "log", "own_contents", "previews", "rows", "without", "without_page"]
 
 
 def without(wanted: Wanted, table: pa.Table) -> pa.Table:
     """Rows without those of the ids; what else names one, such as a group called like an item, becomes null."""
-    own = own_rows(wanted, table)
+    own, words = own_rows(wanted, table), wanted.column_words()
     kept = table.filter(pa.array(~own))
     for at, name in enumerate(kept.column_names):
         if name != "item_id" and pa.types.is_string(kept[name].type):
-            words = pa.array(sorted(wanted.words), pa.string())
             named = pc.is_in(kept[name], value_set=words)
             if pc.any(named).as_py():
                 gone = pa.scalar(None, pa.string())
@@ -54,6 +53,13 @@ def document(layout: Layout, wanted: Wanted, found: Found) -> None:
     layout.storage.write(found.file.path, documents.sign(made))
 
 
+def without_page(layout: Layout, path: str) -> None:
+    """Lets a report no longer name its page, signed anew."""
+    body: dict[str, Any] = json.loads(layout.storage.read(path).decode("utf-8", "surrogatepass"))
+    if isinstance(body.get("html"), str):
+        layout.storage.write(path, documents.sign({**body, "html": None}))
+
+
 def log(layout: Layout, wanted: Wanted, found: Found) -> None:
     """Takes what another engine has noted of the ids out of a Delta log: the least and largest values of columns.
 
@@ -72,7 +78,7 @@ def log(layout: Layout, wanted: Wanted, found: Found) -> None:
             count = json.loads(added["stats"]).get("numRecords")
             if texts.found(wanted, added["stats"], found.words, "stats"):
                 added["stats"] = json.dumps({"numRecords": count})
-        elif texts.found(wanted, action, found.words):
+        elif not {"metaData", "protocol"} & set(action) and texts.found(wanted, action, found.words):
             action = texts.without(wanted, action, found.words)
         lines.append(json.dumps(action, separators=(",", ":"), ensure_ascii=False))
     layout.storage.write(path, "\n".join(lines).encode())

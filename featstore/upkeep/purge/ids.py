@@ -75,9 +75,19 @@ class Wanted:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        # An id of bytes that are no UTF-8 cannot be in a column of texts.
         known = pa.array(sorted(item for item in self.ids if _plain(item)), pa.string())
         return np.asarray(pc.is_in(column, value_set=known), np.bool_)
+
+    def column_words(self) -> pa.Array[Any]:
+        """The words as values of a column of texts: an id of bytes that are no UTF-8 cannot be in one."""
+        import pyarrow as pa
+
+        return pa.array(sorted(item for item in self.words if _plain(item)), pa.string())
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest spelling of an id."""
+        return max((len(form) for form in self._patterns), default=0)
 
     def candidates(self, data: bytes) -> set[str]:
         """The ids that may be in some bytes, in any spelling; the rest surely are not.
@@ -88,7 +98,7 @@ class Wanted:
         import polars as pl
 
         found: set[str] = set()
-        overlap = max((len(form) for form in self._patterns), default=0)
+        overlap = self.longest
         patterns = list(self._patterns)
         for start in range(0, max(1, len(data)), _BLOCK):
             text = data[start : start + _BLOCK + overlap].decode("latin-1")

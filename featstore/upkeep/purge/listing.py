@@ -21,7 +21,7 @@ def listed(path: str | os.PathLike[str]) -> list[str]:
 
     Args:
         path: CSV, TSV, JSON lines, Parquet or Arrow by the name's ending, with a column ``item_id``; any other file has
-            one id a line, byte for byte, empty lines left out.
+            one id a line, byte for byte, empty lines left out; a carriage return that ends every line is no part of it.
 
     Raises:
         NotFoundError: There is no such file.
@@ -56,7 +56,11 @@ def _lines(file: Path) -> list[str]:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"--purge-ids {file}: byte {error.start} is not UTF-8.") from error
-    return [line for line in text.split("\n") if line]
+    lines = [line for line in text.split("\n") if line]
+    ended = [line for line in text.split("\n")[:-1] if line]
+    if ended and all(line.endswith("\r") for line in ended):  # the file's line ends, not a part of every id
+        lines = [line.removesuffix("\r") for line in lines]
+    return [line for line in lines if line]
 
 
 def _column(file: Path, rows: Rows) -> list[str]:

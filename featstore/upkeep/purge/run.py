@@ -22,8 +22,8 @@ from featstore.storage import documents, locks
 from featstore.tables import RejectsTable
 from featstore.tables.log import DeltaLog
 from featstore.upkeep import leftovers
-from featstore.upkeep.purge import files, heads, tables
-from featstore.upkeep.purge.ids import GONE, Wanted
+from featstore.upkeep.purge import files, heads, tables, vocabulary
+from featstore.upkeep.purge.ids import Wanted
 from featstore.upkeep.purge.places import File
 from featstore.upkeep.purge.places import of as place_of
 from featstore.upkeep.purge.scan import Survey, cut_from, own_rows, survey
@@ -96,6 +96,7 @@ def purge(layout: Layout, ids: Collection[str], *, names: Sequence[str] | None, 
         after=after,
         breaks=tuple(breaks),
         next=tuple(work.next(done)),
+        remaining=tuple(heads.remaining(layout, work.learned)),
         warnings=tuple(work.warnings),
         seconds=round(time.monotonic() - started, 3),
     )
@@ -147,6 +148,7 @@ class _Work:
         """Takes the items out of everything; the tables come last."""
         self._previews()
         self._runs()
+        self._pages()
         self._small()
         for name in {found.file.name for found in self.before.of("rejects")}:
             self._rejects(name)
@@ -221,6 +223,18 @@ class _Work:
             folder = self.layout.run_files(manifest.name, manifest.space_id, run_id)
             self.layout.storage.delete_folder(folder)
 
+    def _pages(self) -> None:
+        """Removes pages that may show the items: a picture stands there under an id that is short, or cut short."""
+        storage = self.layout.storage
+        for name in sorted({found.file.name for found in self.before.of("table", "history")}):
+            folder = self.layout.migration_report(name, "")
+            for path in (path for path in storage.files(folder.rstrip("/")) if path.endswith(".html")):
+                self._broken.append(f"{path} shows items of '{name}' and goes; what it says in figures stays")
+                if not self.dry_run:
+                    for record in (one for one in storage.files(folder.rstrip("/")) if one.endswith(".json")):
+                        files.without_page(self.layout, record)
+                    storage.delete(path)
+
     def _small(self) -> None:
         if self.dry_run:
             return
@@ -238,7 +252,8 @@ class _Work:
         def change(rows: pa.Table) -> pa.Table:
             kept = rows.filter(pa.array(~own_rows(self.wanted, rows)))
             said = kept["message"].to_pylist()
-            plain = [None if text is None else self._said(text) for text in said]
+            among = self.wanted.candidates("\n".join(text or "" for text in said).encode())
+            plain = [text and self.wanted.without(text, among) for text in said]
             if plain == said:
                 return kept
             at = kept.schema.get_field_index("message")
@@ -249,10 +264,6 @@ class _Work:
             found.file.path.removeprefix(f"{folder}/") for found in self.before.of("rejects") if found.file.name == name
         ]
         RejectsTable.rewrite(self.layout, name, change, run_id=self.stamp, spoilt=spoilt, dry_run=self.dry_run)
-
-    def _said(self, text: str) -> str:
-        among = self.wanted.candidates(text.encode())
-        return self.wanted.without(text, among) if among else text
 
     def _table(self, name: str, space_id: str) -> PurgedTable:
         layout, dry_run = self.layout, self.dry_run
@@ -339,27 +350,21 @@ class _Work:
             f"column {column}: {count:,} rows of other items name a removed one; the source says so, not featstore"
             for column, count in sorted(self.before.mentions.items())
         ]
-        for head in self.learned:
-            if head.keeps_vectors:
-                self.warnings.append(
-                    f"head {head.head}:{head.version} is made of its training items' vectors, those of the removed "
-                    f"among them: train it again ({head.again}) and let featstore gc remove the old version"
-                )
+        self.warnings += [
+            f"{path} has the words of an id: they came with the model, which is left as it is"
+            for path in self.before.models
+        ]
         for path in self.before.strange:
             self.warnings.append(f"{path} is not of featstore; it was searched all the same")
 
 
 def _wanted(layout: Layout, ids: Collection[str]) -> Wanted:
     """The ids, told from the words that the store uses itself."""
-    words = {GONE, *_names(layout), *layout.storage.folders("models"), *layout.storage.folders("heads")}
-    words |= set(layout.storage.folders("runs"))
-    for card in opening.cards(layout, all_versions=True, broken=lambda _: None):
-        words |= {card.label, card.labels_from, *card.classes}
     roots = []
     for path in layout.storage.files("sources"):
         record = documents.read(layout.storage, path, SourceRecord)
         roots += [record.uri, *record.added]
-    return Wanted.of(ids, vocabulary=words, roots=roots)
+    return Wanted.of(ids, vocabulary=vocabulary.of_store(layout), roots=roots)
 
 
 def _names(layout: Layout) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,12 @@ _USERS = ("table", "history", "scan", "run")
 # Columns that hold sentences of featstore's own.
 _SENTENCES = ("message",)
 
+# What a Delta log says of the table as a whole; its columns are called what they are called.
+_OF_THE_TABLE = ("metaData", "protocol")
+
+# Bytes of a file looked through at once, and those on each side of a word that tell whether it is one.
+_PIECE, _AROUND = 1 << 24, 4096
+
 _SHOWN = 100
 
 
@@ -60,6 +66,7 @@ class Survey:
         contents: By table, the hashes of the contents that the ids had.
         mentions: By column, the rows of other items that name an id.
         strange: Files of no known kind.
+        models: Files of models in which an id stands as a word: they were there before any item.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -67,6 +74,7 @@ class Survey:
     contents: dict[str, set[str]] = field(default_factory=dict)
     mentions: Counter[str] = field(default_factory=Counter)
     strange: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
     files: int = 0
     bytes: int = 0
 
@@ -111,7 +119,9 @@ def survey(layout: Layout, wanted: Wanted, keep: Callable[[places.File], bool] =
         except NotFoundError:
             continue  # a lock, or what a reader wrote for itself, has gone meanwhile
         result.files += 1
-        if found is not None:
+        if found is not None and file.place.kind == "model":
+            result.models.append(path)
+        elif found is not None:
             result.found.append(found)
     return result
 
@@ -152,26 +162,43 @@ def _look(layout: Layout, wanted: Wanted, file: places.File, result: Survey) -> 
         hits = _in_rows(layout, wanted, file, result)
         return Found(file, hits) if hits else None
     if file.place.form == "log" and file.path.endswith(".parquet"):
-        rows = frames.read(layout.storage, file.path).to_pylist()
-        hits = texts.found(wanted, rows, wanted.words)
+        rows = frames.read(layout.storage, file.path)
+        rows = rows.drop_columns([name for name in _OF_THE_TABLE if name in rows.column_names])
+        values = rows.to_pylist()
+        hits = texts.found(wanted, values, wanted.candidates(json.dumps(values, default=str).encode()))
         return Found(file, hits) if hits else None
+    if file.place.form == "bytes":
+        words = frozenset(_in_bytes(layout, wanted, file.path))
+        return Found(file, len(words), words) if words else None
     data = layout.storage.read(file.path)
     among = frozenset(wanted.candidates(data))
-    if not among:
-        return None
-    hits = 0
-    if file.place.form in ("document", "log"):
-        hits = sum(texts.found(wanted, value, among) for value in _values(file, data))
-    else:
-        hits = len(wanted.words_in_bytes(data, among))
+    hits = sum(texts.found(wanted, value, among) for value in _values(file, data)) if among else 0
     return Found(file, hits, among) if hits else None
+
+
+def _in_bytes(layout: Layout, wanted: Wanted, path: str) -> set[str]:
+    """The ids that stand in a file, of which a piece at a time is in memory; pieces overlap by more than any id."""
+    layout.storage.stat(path)
+    found: set[str] = set()
+    before = b""
+    with layout.storage.local(path).open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            data = before + piece
+            among = wanted.candidates(data)
+            found |= wanted.words_in_bytes(data, among) if among else set()
+            before = data[-wanted.longest - _AROUND :]
+    return found
 
 
 def _values(file: places.File, data: bytes) -> Iterator[Any]:
     text = data.decode("utf-8", "surrogatepass")
     parts = text.splitlines() if file.place.form == "log" and file.path.endswith(".json") else [text]
     try:
-        yield from (json.loads(part) for part in parts if part.strip())
+        for part in parts:
+            value = json.loads(part) if part.strip() else {}
+            if file.place.form == "log" and isinstance(value, dict):
+                value = {key: inner for key, inner in value.items() if key not in _OF_THE_TABLE}
+            yield value
     except ValueError as error:
         raise IntegrityError(f"{file.path} is damaged: it is not JSON ({error}).") from error
 
@@ -210,18 +237,13 @@ def _in_rows(layout: Layout, wanted: Wanted, file: places.File, result: Survey) 
 
 def _sentences(wanted: Wanted, column: pa.ChunkedArray[Any]) -> list[int]:
     """The rows whose sentence names an id."""
-    found = []
-    for at, text in enumerate(column.to_pylist()):
-        if text:
-            among = wanted.candidates(text.encode())
-            if among and wanted.words_in(text, among):
-                found.append(at)
-    return found
+    said = column.to_pylist()
+    among = wanted.candidates("\n".join(text or "" for text in said).encode())
+    return [at for at, text in enumerate(said) if text and wanted.words_in(text, among)] if among else []
 
 
 def _words(wanted: Wanted, values: pa.Array[Any]) -> pa.Array[Any]:
-    known: Collection[str] = [word for word in wanted.words if word.isprintable()]
-    return pc.is_in(values, value_set=pa.array(known, pa.string()).cast(values.type))
+    return pc.is_in(values, value_set=wanted.column_words().cast(values.type))
 
 
 def _plain(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:

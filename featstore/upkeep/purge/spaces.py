@@ -34,6 +34,8 @@ _DROPPED = "_dropped_log"
 def drop_space(layout: Layout, address: str, *, dry_run: bool) -> DropReport:
     """Removes a table in one space, and all that was made of it but its heads.
 
+    Maps between the models stay: they are of the models, which stay too, and lead another table's queries across.
+
     Args:
         layout: The store.
         address: ``NAME@MODEL``.

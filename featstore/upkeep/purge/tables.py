@@ -229,6 +229,8 @@ def _commit(
         if file not in there
     ]
     remove = [file for file in newest.files if file not in staying]
-    newest.commit(
-        run_id=run_id, add=[*made, *back], remove=remove, details={"rows_added": "0", **details}, operation=PURGE
-    )
+    add, said = [*made, *back], {"rows_added": "0", **details}
+    if newest.retyped(base):  # no file is of both: to convert a column is to write all files anew
+        newest.become(base, run_id=run_id, add=add, details=said, operation=PURGE)
+    else:
+        newest.commit(run_id=run_id, add=add, remove=remove, details=said, operation=PURGE)
