@@ -218,6 +218,32 @@ def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same(signals:
     assert "Traceback" not in err
 
 
+def test_a_signal_while_a_thread_is_being_started_is_raised_once_it_runs() -> None:
+    program = """
+import os, signal, threading, time
+from featstore.cli import signals
+from featstore.errors import InterruptedRunError
+signals.install()
+name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+begin = getattr(threading, name)
+def interrupted(*arguments, **more):
+    begun = begin(*arguments, **more)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return begun
+setattr(threading, name, interrupted)
+ran = threading.Event()
+try:
+    threading.Thread(target=ran.set).start()
+    setattr(threading, name, begin)
+    print("started", flush=True)
+    time.sleep(3)
+except InterruptedRunError as error:
+    print(ran.wait(3), error.exit_code, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines(), done.stderr) == (["started", "True 143"], "")
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
         [*COMMAND, "models", "list"],

@@ -3,10 +3,15 @@
 Python runs a handler between two steps of the main thread only, and a library may swallow what it
 raises. A thread that the kernel wakes up through a pipe therefore ends the process after a while.
 That is safe: a run survives being killed at any point.
+
+One call of Python's own does not survive an exception from a handler: ``Thread.start`` takes it for
+a thread that never began, and the thread, which did begin, dies of that with a traceback. What comes
+within it is raised a moment later.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -22,12 +27,21 @@ __all__ = ["install", "received"]
 
 # How long the pieces in hand may take before the process ends without them.
 _PATIENCE_SECONDS = 4.0
+# How soon a signal that came at a bad moment is raised again.
+_MOMENT_SECONDS = 0.01
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _RESUMED = "Finished shards are kept: run the same command again to go on from there."
 _ANEW = "Nothing is kept half done: run the same command again."
 
 _received: list[int] = []
+
+
+class _Later:
+    """A signal that waits for a better moment: plain flags, since a handler may take no lock."""
+
+    waiting = False
+    raised = False
 
 
 def install() -> None:
@@ -57,17 +71,36 @@ def _hint(arguments: Sequence[str]) -> str:
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
-    _received.append(signum)
-    if len(_received) > 1:
-        os._exit(128 + signum)
+    if _Later.raised:
+        _Later.raised = False
+    else:
+        _received.append(signum)
+        if len(_received) > 1:
+            os._exit(128 + signum)
+    if _starts_a_thread(frame):
+        _Later.waiting = True
+        return
     raise _error(signum)
+
+
+def _starts_a_thread(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _watch(readable: int) -> None:
     signum = 0
     while signum not in tuple(_NAMES):
         signum = os.read(readable, 1)[0]
-    time.sleep(_PATIENCE_SECONDS)
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < until:
+        time.sleep(_MOMENT_SECONDS)
+        if _Later.waiting:
+            _Later.waiting, _Later.raised = False, True
+            _thread.interrupt_main(signal.Signals(signum))
     error = _error(signum)
     message = f"{error.message} The work in hand took too long and was left."
     said = f"error: {message}\n{error.hint}\n"
