@@ -24,6 +24,7 @@ from featstore.records import SettingValue
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
+    "MODEL_OPTIONS",
     "ExtractSettings",
     "HeadSettings",
     "IndexSettings",
@@ -39,6 +40,9 @@ ENVIRONMENT_PREFIX = "FEATSTORE_"
 
 # Variables that mean something to the whole program rather than to one command.
 _PROGRAM_VARIABLES = {"FEATSTORE_STORE"}
+
+MODEL_OPTIONS = ("pooling", "layer", "dim", "prompt_document", "prompt_query", "decode", "precision")
+"""What a command can change of a model, each a part of its space: fields of the settings and of ``ModelOptions``."""
 
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
@@ -82,7 +86,10 @@ class ExtractSettings:
     dim: Count | None = None
     prompt_document: str | None = None
     prompt_query: str | None = None
+    decode: Literal["exact", "fast"] | None = None
+    precision: Literal["fp32", "int8"] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    backend: Literal["onnxruntime", "openvino"] | None = None
     # how the source is read
     source_root: str | None = None
     label_from: Literal["folder"] | None = None
@@ -148,6 +155,8 @@ class MigrateSettings:
     dim: Count | None = None
     prompt_document: str | None = None
     prompt_query: str | None = None
+    decode: Literal["exact", "fast"] | None = None
+    precision: Literal["fp32", "int8"] | None = None
     priority: str | None = None
     queries: str | None = None
     qrels: str | None = None

@@ -47,6 +47,14 @@ def extract(
         Path | None, typer.Option(metavar="FILE", help="Take the model's weights from a .safetensors or .pth file.")
     ] = None,
     device: Annotated[_Text, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)] = None,
+    backend: Annotated[
+        _Text,
+        typer.Option(
+            metavar="onnxruntime|openvino",
+            help="What computes the model. Default: what models bench kept, else onnxruntime.",
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
     pooling: Annotated[
         _Text, typer.Option(metavar="mean|cls|last|max", help="Pool in another way.", rich_help_panel=_MODEL)
     ] = None,
@@ -62,6 +70,22 @@ def extract(
     ] = None,
     prompt_query: Annotated[
         _Text, typer.Option(metavar="TEXT", help="Put this in front of each query.", rich_help_panel=_MODEL)
+    ] = None,
+    decode: Annotated[
+        _Text,
+        typer.Option(
+            metavar="exact|fast",
+            help="fast reads large JPEGs at a fraction of their size. Default: exact.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    precision: Annotated[
+        _Text,
+        typer.Option(
+            metavar="fp32|int8",
+            help="int8 computes in 8 bits, once a gate has passed on these items. Default: fp32.",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     store: StorePath = None,
     dry_run: DryRun = False,

@@ -48,6 +48,12 @@ def migrate(
     prompt_query: Annotated[
         str | None, typer.Option(metavar="TEXT", help="As in extract.", rich_help_panel=_MODEL)
     ] = None,
+    decode: Annotated[
+        str | None, typer.Option(metavar="exact|fast", help="As in extract.", rich_help_panel=_MODEL)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="fp32|int8", help="As in extract.", rich_help_panel=_MODEL)
+    ] = None,
     priority: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +132,8 @@ def migrate(
         return _abandoned(opened, what, machine)
     given: dict[str, Any] = {
         "to": to, "weights": weights, "pooling": pooling, "layer": layer, "dim": dim,
-        "prompt_document": prompt_document, "prompt_query": prompt_query, "priority": priority,
+        "prompt_document": prompt_document, "prompt_query": prompt_query, "decode": decode, "precision": precision,
+        "priority": priority,
         "queries": queries, "qrels": qrels, "device": device, "workers": workers,
         "min_ndcg": min_ndcg, "max_drop": max_drop, "min_recall": min_recall, "min_accuracy": _floors(min_accuracy),
         "bridge": None if bridge else False, "publish": None if publish else False,

@@ -36,6 +36,14 @@ _PromptDocument = Annotated[
 _PromptQuery = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Put this in front of each query.", rich_help_panel=_CHANGED)
 ]
+_Decode = Annotated[
+    str | None,
+    typer.Option(metavar="exact|fast", help="Read large JPEGs at a fraction of their size.", rich_help_panel=_CHANGED),
+]
+_Precision = Annotated[
+    str | None,
+    typer.Option(metavar="fp32|int8", help="One that extract has made of it.", rich_help_panel=_CHANGED),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -106,6 +114,8 @@ def show(
     dim: _Dim = None,
     prompt_document: _PromptDocument = None,
     prompt_query: _PromptQuery = None,
+    decode: _Decode = None,
+    precision: _Precision = None,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -119,7 +129,7 @@ def show(
     from featstore.cli.outputs import ModelDetails
     from featstore.models import ModelOptions, ModelRequest, describe, entry
 
-    options = _given(pooling, layer, dim, prompt_document, prompt_query)
+    options = _given(pooling, layer, dim, prompt_document, prompt_query, decode, precision)
     known = None
     try:
         card = featstore.open(store).model(model, weights=weights, **options)
@@ -156,6 +166,8 @@ def export(
     dim: _Dim = None,
     prompt_document: _PromptDocument = None,
     prompt_query: _PromptQuery = None,
+    decode: _Decode = None,
+    precision: _Precision = None,
     store: StorePath = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -170,7 +182,7 @@ def export(
     import featstore
     from featstore.cli.progress import reporting
 
-    options = _given(pooling, layer, dim, prompt_document, prompt_query)
+    options = _given(pooling, layer, dim, prompt_document, prompt_query, decode, precision)
     opened = featstore.open(store)
     with reporting(quiet=volume.quiet) as reporter:
         done = opened.export_model(model, output, bundle=bundle, weights=weights, reporter=reporter, **options)
@@ -188,13 +200,31 @@ def export(
 
 
 def _given(
-    pooling: str | None, layer: str | None, dim: int | None, document: str | None, query: str | None
+    pooling: str | None,
+    layer: str | None,
+    dim: int | None,
+    document: str | None,
+    query: str | None,
+    decode: str | None,
+    precision: str | None,
 ) -> dict[str, str | int | None]:
     if pooling not in (None, "mean", "cls", "last", "max"):
         raise SettingsError(f"--pooling {pooling}: there is mean, cls, last and max.")
     if dim is not None and dim < 1:
         raise SettingsError(f"--dim {dim}: a vector has at least one value.")
-    return {"pooling": pooling, "layer": layer, "dim": dim, "prompt_document": document, "prompt_query": query}
+    if decode not in (None, "exact", "fast"):
+        raise SettingsError(f"--decode {decode}: there is exact and fast.")
+    if precision not in (None, "fp32", "int8"):
+        raise SettingsError(f"--precision {precision}: there is fp32 and int8.")
+    return {
+        "pooling": pooling,
+        "layer": layer,
+        "dim": dim,
+        "prompt_document": document,
+        "prompt_query": query,
+        "decode": None if decode == "exact" else decode,
+        "precision": None if precision == "fp32" else precision,
+    }
 
 
 def _fits(word: str, name: str, entry: CatalogEntry | None, cards: list[ModelCard]) -> bool:

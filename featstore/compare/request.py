@@ -12,7 +12,7 @@ from featstore.extract.shard import source_options
 from featstore.layout import Layout
 from featstore.models import ModelRequest
 from featstore.records import SettingValue, SourceRecord
-from featstore.settings import ExtractSettings, resolve
+from featstore.settings import MODEL_OPTIONS, ExtractSettings, resolve
 from featstore.sources import Source, open_source
 
 __all__ = ["Request", "check"]
@@ -20,7 +20,7 @@ __all__ = ["Request", "check"]
 _SAMPLE = 2_000
 
 # Settings that would make the models' items or tables differ, with what to do instead.
-_OF_ONE_MODEL = ("weights", "pooling", "layer", "dim", "prompt_document", "prompt_query")
+_OF_ONE_MODEL = ("weights", *MODEL_OPTIONS)
 _OF_ONE_RUN = ("limit", "add", "allow_removals", "retype")
 _OF_TOKENIZERS = ("chunk_tokens", "chunk_overlap")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from featstore import founding, models
 from featstore.encoder.contents import Contents, gather
 from featstore.encoder.supply import supply
 from featstore.errors import ItemError, NotFoundError, SettingsError, SpaceMismatchError, UsageError
-from featstore.models import ModelOptions, ModelRequest
+from featstore.models import ModelRequest
 from featstore.records import ModelCard
 from featstore.settings import ExtractSettings, resolve
 from featstore.store import Store
@@ -161,18 +160,7 @@ class FeatstoreEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return card
 
     def _request(self) -> ModelRequest:
-        settings = self._settings()
-        return ModelRequest(
-            model=settings.model,
-            weights=None if settings.weights is None else Path(settings.weights),
-            options=ModelOptions(
-                pooling=settings.pooling,
-                layer=settings.layer,
-                dim=settings.dim,
-                prompt_document=settings.prompt_document,
-                prompt_query=settings.prompt_query,
-            ),
-        )
+        return models.requested(self._settings())
 
     def _settings(self) -> ExtractSettings:
         """The parameters, checked as those of ``extract`` are; the environment has no say here."""

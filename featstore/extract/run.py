@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -31,7 +30,7 @@ from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_run, run_shard, source_options
 from featstore.layout import Layout
-from featstore.models import ModelOptions, ModelRequest
+from featstore.models import ModelRequest
 from featstore.records import (
     ExtractResult,
     Manifest,
@@ -177,9 +176,7 @@ def _opened(
     """The source and what is meant to become of it, before anything is written."""
     name = opening.table_name(settings)
     settings, origins = opening.remembered(layout, name, settings, origins)
-    request = ModelRequest(
-        model=settings.model, weights=Path(settings.weights) if settings.weights else None, options=_options(settings)
-    )
+    request = models.requested(settings, table=name)
     modality = models.modality_of(request, layout)
     if settings.keep_text and modality != "text":
         raise SettingsError(f"--keep-text is for texts; the model '{settings.model}' takes images.")
@@ -574,16 +571,6 @@ def _judge(settings: ExtractSettings, result: ExtractResult) -> ExtractResult:
             context={"result": result},
         )
     return result
-
-
-def _options(settings: ExtractSettings) -> ModelOptions:
-    return ModelOptions(
-        pooling=settings.pooling,
-        layer=settings.layer,
-        dim=settings.dim,
-        prompt_document=settings.prompt_document,
-        prompt_query=settings.prompt_query,
-    )
 
 
 def _now() -> str:

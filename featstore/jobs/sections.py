@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from featstore.jobs.job import Gates
-from featstore.settings import Count, ExtractSettings, HeadSettings, IndexSettings, MigrateSettings, TorchSettings
+from featstore.settings import (
+    MODEL_OPTIONS,
+    Count,
+    ExtractSettings,
+    HeadSettings,
+    IndexSettings,
+    MigrateSettings,
+    TorchSettings,
+)
 
 __all__ = [
     "ELSEWHERE",
@@ -103,7 +111,7 @@ _READING = (
     "source_root", "label_from", "text_column", "text_template", "image_column", "id_column", "label_column",
     "group_column", "split_column", "time_column", "chunk_tokens", "chunk_overlap", "add",
 )  # fmt: skip
-_MODEL = ("device", "weights", "pooling", "layer", "dim", "prompt_document", "prompt_query")
+_MODEL = ("device", "backend", "weights", *MODEL_OPTIONS)
 
 ELSEWHERE = {
     "limit": "a trial of one run: featstore refresh JOB --limit N",

@@ -16,10 +16,9 @@ from featstore.jobs.meaning import digest
 from featstore.models import load_card
 from featstore.records import Migration, ModelCard
 from featstore.refresh import moving
-from featstore.refresh.checking import requested
 from featstore.refresh.drafting import draft, from_here
 from featstore.refresh.made import made_by
-from featstore.settings import ExtractSettings, resolve
+from featstore.settings import MODEL_OPTIONS, ExtractSettings, resolve
 from featstore.storage import locks
 from featstore.tables import FeatureTable, companion
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODEL", "Move", "abandon", "check_kind", "drafted", "opened", "purpose"]
 
-MODEL = ("model", "weights", "pooling", "layer", "dim", "prompt_document", "prompt_query")
+MODEL = ("model", "weights", *MODEL_OPTIONS)
 """The settings of extract that lead to a space."""
 
 
@@ -153,7 +152,7 @@ def opened(
     assert made.extract is not None
     _, from_space = addresses.resolve(layout, addresses.parse(name))
     check_kind(layout, name, from_space, made.extract)  # before a model is fetched and exported for nothing
-    card = models.ensure(layout, requested(made.extract), progress=reporter.message)
+    card = models.ensure(layout, models.requested(made.extract), progress=reporter.message)
     if there is not None and there.to_space != card.space_id:
         raise ConflictError(
             f"'{name}' is on its way to {there.to_space}, and {settings.to} is {card.space_id}.",
@@ -231,7 +230,7 @@ def check_kind(layout: Layout, name: str, from_space: str, extract: ExtractSetti
     Raises:
         UsageError: It takes images and the table holds texts, or the other way round.
     """
-    old, new = load_card(layout, from_space).modality, models.modality_of(requested(extract), layout)
+    old, new = load_card(layout, from_space).modality, models.modality_of(models.requested(extract), layout)
     if old != new:
         raise UsageError(
             f"'{name}' holds {old}s, and {extract.model} takes {new}s.",

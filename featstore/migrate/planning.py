@@ -14,7 +14,6 @@ from featstore.migrate.opening import check_kind, drafted
 from featstore.models import load_card
 from featstore.records import MigrationPlan
 from featstore.refresh import planning
-from featstore.refresh.checking import requested
 from featstore.tables import FeatureTable
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def plan(
     made, _, notes = drafted(layout, name, settings, job, gates)
     assert made.extract is not None
     _, from_space = addresses.resolve(layout, addresses.parse(name))
-    old, card = load_card(layout, from_space), models.find(layout, requested(made.extract))
+    old, card = load_card(layout, from_space), models.find(layout, models.requested(made.extract))
     if card is not None and card.space_id == from_space:
         raise UsageError(f"'{name}' is of the space {from_space} already.", hint="Name another model with --to.")
     there = migrations.opened(layout, name)

@@ -6,6 +6,7 @@ into the store, ``kept`` gets it out, ``session`` runs it and ``ensure`` leads f
 """
 
 from featstore.models.about import describe
+from featstore.models.asking import requested
 from featstore.models.bundle import write_out
 from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, check_options, entry
 from featstore.models.ensure import ensure, find, modality_of
@@ -31,6 +32,7 @@ __all__ = [
     "load_card",
     "modality_of",
     "open_backbone",
+    "requested",
     "versions",
     "write_out",
 ]

@@ -38,7 +38,8 @@ Pooling = Literal["mean", "cls", "last", "max"]
 class ModelOptions:
     """What the user changes of a model; None is what the model itself says. Each is part of the space.
 
-    ``dim`` cuts the vector to its first values and makes it of length 1 again (Matryoshka).
+    ``dim`` cuts the vector to its first values and makes it of length 1 again (Matryoshka). ``decode`` reads large
+    pictures at a fraction of their size, ``precision`` computes in 8 bits what a gate has let through.
     """
 
     pooling: Pooling | None = None
@@ -46,15 +47,21 @@ class ModelOptions:
     dim: int | None = None
     prompt_document: str | None = None
     prompt_query: str | None = None
+    decode: Literal["fast"] | None = None
+    precision: Literal["int8"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """What the user asked for: ``--model``, ``--weights`` and what is changed of the model."""
+    """What the user asked for: ``--model``, ``--weights`` and what is changed of the model.
+
+    ``table`` is the table that it is asked for, as a precision is proven on a table's items.
+    """
 
     model: str
     weights: Path | None = None
     options: ModelOptions = ModelOptions()
+    table: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,8 +52,12 @@ def definition(
     text: TextPreprocessing | None,
     tokenizer: str | None,
     config: Mapping[str, Any],
+    precision: str = "fp32",
 ) -> str:
     """SHA-256 of everything that defines the function; no library's version, file or path is in it."""
+    pictures = None if image is None else asdict(image)
+    if pictures is not None and pictures["decode"] == "exact":
+        del pictures["decode"]  # there was nothing else when the first spaces were made
     words: dict[str, Any] | None = None
     if text is not None:
         # Right or left padding and the names of the graph's inputs change the artefact, not the function.
@@ -66,10 +70,10 @@ def definition(
             "layer": layer,
             "pooling": pooling,
             "normalize": normalize,
-            "precision": "fp32",
+            "precision": precision,
             "dim": dim,
             "tensors": tensors_sha256,
-            "image": None if image is None else asdict(image),
+            "image": pictures,
             "text": words,
             "tokenizer": None if tokenizer is None else _tokenizer_digest(tokenizer),
         }

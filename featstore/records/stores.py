@@ -95,6 +95,7 @@ class ImagePreprocessing:
     (height, width) (``"exact"``); then the centre ``crop`` (height, width) is taken. Where what is cut
     away is odd, torchvision and timm round the offset to an even number, transformers rounds it down.
     ``mean`` and ``std`` (on the 0–1 scale) are applied inside the ONNX graph, never on the way to it.
+    ``decode="fast"`` lets the JPEG decoder reduce a large picture by a whole factor before it is resized.
     """
 
     resize: tuple[int, int]
@@ -104,6 +105,7 @@ class ImagePreprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_offset: Literal["even", "down"] = "even"
+    decode: Literal["exact", "fast"] = "exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,59 @@ class ModelCard:
     text: TextPreprocessing | None = None
     tokenizer: Artefact | None = None
     joint_id: str | None = None
+    quantisation: Quantisation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How near the vectors of a quantised model are to those of the model it was made from, on unseen items.
+
+    ``mean_cosine`` and ``p1_cosine`` (the first percentile) are between an item's two vectors; ``overlap`` is the
+    share of its ten nearest neighbours among the others that stay. ``accuracy`` and ``accuracy_before`` are those of
+    a probe on ``labelled`` of the items, out of fold; ``accuracy_low`` and ``accuracy_high`` bound their difference.
+    """
+
+    items: int
+    mean_cosine: float
+    p1_cosine: float
+    overlap: float
+    labelled: int = 0
+    accuracy: float | None = None
+    accuracy_before: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisationStep:
+    """One way of quantising that was tried; ``failed`` says what of the gate it missed, nothing if it passed."""
+
+    recipe: str
+    fidelity: Fidelity
+    failed: tuple[str, ...]
+    items_per_s: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """How a model in fewer bits came about: from which space, on which table's items, by which of the steps tried."""
+
+    base: str
+    table: str
+    calibrated: int
+    base_items_per_s: float
+    steps: tuple[QuantisationStep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisationProof:
+    """``models/SPACE_ID/proofs/TABLE.json``: the gate of a quantised model on the items of another table."""
+
+    format_version: int = FORMAT_VERSION
+    space_id: str
+    table: str
+    fidelity: Fidelity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

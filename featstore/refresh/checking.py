@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featstore import addresses, migrations, models
 from featstore.errors import FeatstoreError, NotFoundError, SettingsError
 from featstore.jobs.loading import load
 from featstore.jobs.problems import Problem
-from featstore.models import ModelOptions, ModelRequest
 from featstore.records import JobCheck, JobProblem, SourceRecord
 from featstore.sources import source_uri
 from featstore.storage import documents, shown
@@ -20,9 +18,9 @@ from featstore.tables import FeatureTable
 if TYPE_CHECKING:
     from featstore.jobs import Job
     from featstore.layout import Layout
-    from featstore.settings import ExtractSettings, MigrateSettings
+    from featstore.settings import MigrateSettings
 
-__all__ = ["check", "led_to", "requested"]
+__all__ = ["check"]
 
 
 def check(layout: Layout, files: Sequence[str | os.PathLike[str]]) -> list[JobCheck]:
@@ -109,7 +107,7 @@ def _store(layout: Layout, job: Job) -> list[str]:
     if job.extract is None:
         _, space_id = addresses.resolve(layout, addresses.Address(job.table, job.space))
     else:
-        card = models.find(layout, requested(job.extract))
+        card = models.find(layout, models.requested(job.extract))
         if card is None:
             found.append(f"model.name: '{job.extract.model}' is not in the store; the first run fetches and exports it")
         else:
@@ -134,32 +132,10 @@ def _store(layout: Layout, job: Job) -> list[str]:
 
 
 def _moving(layout: Layout, job: Job, migrate: MigrateSettings) -> list[str]:
-    card = models.find(layout, led_to(migrate))
+    card = models.find(layout, models.requested(migrate))
     if card is None:
         return [f"migrate.to: '{migrate.to}' is not in the store; the first run fetches and exports it"]
     other = migrations.opened(layout, job.table)
     if other is not None and other.to_space != card.space_id:
         return [f"migrate.to: table '{job.table}' is on its way to {other.to_space}, and this is {card.space_id}"]
     return []
-
-
-def led_to(migrate: MigrateSettings) -> ModelRequest:
-    """The model that a table is to move to."""
-    weights = None if migrate.weights is None else Path(migrate.weights)
-    return ModelRequest(model=migrate.to, weights=weights, options=_options(migrate))
-
-
-def requested(settings: ExtractSettings) -> ModelRequest:
-    """The model that an extract would take."""
-    weights = None if settings.weights is None else Path(settings.weights)
-    return ModelRequest(model=settings.model, weights=weights, options=_options(settings))
-
-
-def _options(settings: ExtractSettings | MigrateSettings) -> ModelOptions:
-    return ModelOptions(
-        pooling=settings.pooling,
-        layer=settings.layer,
-        dim=settings.dim,
-        prompt_document=settings.prompt_document,
-        prompt_query=settings.prompt_query,
-    )

@@ -18,8 +18,7 @@ from featstore.jobs.writing import written
 from featstore.models import load_card
 from featstore.models.catalog import resolve as resolved
 from featstore.records import HeadCard, JobDraft, Manifest, SourceRecord, SplitRecord
-from featstore.refresh.checking import requested
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, TorchSettings, resolve
+from featstore.settings import MODEL_OPTIONS, ExtractSettings, HeadSettings, IndexSettings, TorchSettings, resolve
 from featstore.sources import LIST_PREFIX
 from featstore.storage import documents, durable
 from featstore.training.measuring import PRIMARY
@@ -31,7 +30,7 @@ __all__ = ["draft", "from_here", "write"]
 
 # What a run was told that says something of the table or the work, and not of that one run.
 _LASTING = (
-    "model", "weights", "pooling", "layer", "dim", "prompt_document", "prompt_query", "device", "previews",
+    "model", "weights", *MODEL_OPTIONS, "device", "backend", "previews",
     "batch_size", "token_budget", "shard_items", "workers", "max_reject_share",
 )  # fmt: skip
 
@@ -157,7 +156,7 @@ def _modelled(layout: Layout, space_id: str, settings: ExtractSettings, notes: l
         found = replace(settings, model=from_here(settings.model))
         if settings.weights is not None:
             found = replace(found, weights=os.path.abspath(os.path.expanduser(settings.weights)))
-        card = models.find(layout, requested(found))
+        card = models.find(layout, models.requested(found))
     except FeatstoreError:
         card = None
     if card is not None and card.space_id == space_id:
@@ -167,7 +166,7 @@ def _modelled(layout: Layout, space_id: str, settings: ExtractSettings, notes: l
         f"the model is named by its space: '{settings.model}'{weights} does not lead to it from this folder, or from "
         "this store"
     )
-    plain: dict[str, Any] = dict.fromkeys(("weights", "pooling", "layer", "dim", "prompt_document", "prompt_query"))
+    plain: dict[str, Any] = dict.fromkeys(("weights", *MODEL_OPTIONS))
     return replace(settings, model=space_id, **plain)
 
 

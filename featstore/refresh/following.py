@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from featstore import migrations, models, published
 from featstore.errors import FeatstoreError, UsageError
 from featstore.records import SettingValue
-from featstore.refresh.checking import requested
+from featstore.settings import MODEL_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["follow", "led_by", "moves", "space_of"]
 
-_MODEL = ("model", "weights", "pooling", "layer", "dim", "prompt_document", "prompt_query")
+_MODEL = ("model", "weights", *MODEL_OPTIONS)
 
 
 def follow(layout: Layout, job: Job, warn: Callable[[str], None]) -> Job:
@@ -72,7 +72,7 @@ def space_of(layout: Layout, extract: ExtractSettings, migration: Migration) -> 
         if said == {key: known.get(key) for key in _MODEL}:
             return space_id  # also where the file that the model came from has gone
     try:
-        card = models.find(layout, requested(extract))
+        card = models.find(layout, models.requested(extract))
     except FeatstoreError:  # said where the model is opened
         return None
     return None if card is None else card.space_id
@@ -89,7 +89,7 @@ def led_by(
     settings = migration.model if space_id == migration.to_space else migration.before
     made = _with(extract, settings)
     try:
-        card = models.find(layout, requested(made))
+        card = models.find(layout, models.requested(made))
     except FeatstoreError:
         card = None
     if card is None or card.space_id != space_id:
