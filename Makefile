@@ -8,8 +8,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # Two workers: as many as the smallest machine that the suite is meant for has cores.
 WORKERS ?= 2
+# Where the peers of the benchmarks live: those of search want other versions than featstore does, those that make
+# embeddings share its libraries.
+PEERS := .bench/peers
+EMBEDDERS := .bench/embedders
 
-.PHONY: help venv demo test test-heavy browser lint format schemas bench bench-search bench-heads clean
+.PHONY: help venv demo test test-heavy browser lint format schemas bench bench-quick bench-search bench-peers bench-heads clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,8 +24,10 @@ help:
 	@echo 'make browser      what the heavy tests ask: a headless Chromium for reports, systemd-analyze for units'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make schemas      writes schemas/ anew'
-	@echo 'make bench        the benchmarks, an hour or more; results in benchmarks/results/'
+	@echo 'make bench        all benchmarks, two hours or more, ending in one table: benchmarks/results/speed.md'
+	@echo 'make bench-quick  whether anything has become slower than its peers say, under four minutes'
 	@echo 'make bench-search the search benchmark beside its peers, about a quarter of an hour'
+	@echo 'make bench-peers  other programs that make embeddings, on the same files with the same weights'
 	@echo 'make bench-heads  the heads benchmark beside scikit-learn, about 10 minutes'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
@@ -66,13 +72,25 @@ format: venv
 schemas: venv
 	$(BIN)/python -m featstore.cli.schemas schemas
 
-bench: venv
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: venv $(PEERS)/.installed $(EMBEDDERS)/.installed
+	@set -e; for script in benchmarks/bench_*.py; do \
+		case "$$script" in \
+			*/bench_search.py) peers='--peers $(PEERS)/bin/python' ;; \
+			*/bench_peers.py) peers='--peers $(EMBEDDERS)' ;; \
+			*) peers= ;; \
+		esac; \
+		echo "== $$script"; $(BIN)/python "$$script" $$peers; \
+	done
+	$(BIN)/python benchmarks/table.py
 
-# The peers want other versions than featstore does: they live in an environment of their own.
-PEERS := .bench/peers
+bench-quick: venv
+	$(BIN)/python benchmarks/quick.py
+
 bench-search: venv $(PEERS)/.installed
 	$(BIN)/python benchmarks/bench_search.py --peers $(PEERS)/bin/python
+
+bench-peers: venv $(EMBEDDERS)/.installed
+	$(BIN)/python benchmarks/bench_peers.py --peers $(EMBEDDERS)
 
 bench-heads: venv
 	$(BIN)/python benchmarks/bench_heads.py
@@ -80,6 +98,11 @@ bench-heads: venv
 $(PEERS)/.installed: benchmarks/search-peers.txt
 	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/search-peers.txt
+	@touch $@
+
+$(EMBEDDERS)/.installed: benchmarks/embedding-peers.txt | $(READY)
+	rm -rf $(EMBEDDERS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(EMBEDDERS) -r benchmarks/embedding-peers.txt
 	@touch $@
 
 clean:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import machine, median, paired, ratio, rounds_of, write
+from measure import Row, machine, median, paired, ratio, ratios, rounds_of, write
 from numpy.typing import NDArray
 from search_data import image_like, text_like
 
@@ -169,8 +169,8 @@ def seconds_of(way: Callable[[], object]) -> Callable[[], float]:
 
 def compared(
     title: str, x: NDArray[np.float32], q: NDArray[np.float32], python: str | None, kind: str | None, rounds: int
-) -> list[str]:
-    """One data set: every way, filters, and additions."""
+) -> tuple[list[str], list[Row]]:
+    """One data set: every way, filters, and additions; and what the table of all benchmarks takes from it."""
     print(f"{title}: exact neighbours", file=sys.stderr)
     truth = truth_of(q, x, K)
     rest = q[TUNING:]
@@ -217,7 +217,26 @@ def compared(
             )
         setting = dict(part.rsplit(" ", 1) for part in ways["featstore, index"].setting.split(", ") if part)
         search = {key: int(value) for key, value in setting.items()}
-        return [
+        flatly, others = "featstore, exact", [way for way in ways if not way.startswith(("featstore", "numpy"))]
+        rows = [
+            Row(
+                work=f"exact search, {ASKED:,} queries at once, {title}",
+                beside="numpy",
+                figures=ratios(batch[base], batch[flatly]),
+                asked=2.0,
+                fidelity=f"recall@10 {ways[flatly].recall:.3f}",
+            )
+        ]
+        rows += [
+            Row(
+                work=f"search through an index, {ASKED:,} queries at once, {title}",
+                beside=f"{other}, recall@10 {ways[other].recall:.3f}",
+                figures=ratios(batch[other], batch["featstore, index"]),
+                fidelity=f"recall@10 {ways['featstore, index'].recall:.3f}",
+            )
+            for other in others
+        ]
+        kept = [
             *lines,
             "",
             *filtered(x, rest, index, search, rounds),
@@ -225,6 +244,7 @@ def compared(
             *appended(x, index, ways["featstore, index"].build, folder, rounds),
             "",
         ]
+        return kept, rows
 
 
 def filtered(
@@ -294,17 +314,19 @@ def main() -> int:
     part = 20 if options.quick else 1
     lines = ["# Search", "", machine("faiss-cpu", "numpy"), ""]
     lines += [f"{available_cpus()} threads; {rounds} paired rounds; recall@10 ≥ {RECALL} asked for.", ""]
+    rows: list[Row] = []
     sets = (("texts", text_like, 200_000), ("photographs", image_like, 50_000))
     for title, make, n in sets:
         x, q = make(options.data, n // part, TUNING + ASKED)
         # So few vectors as a look takes would be searched exactly.
         kind = "hnsw" if options.quick else None
-        lines += compared(f"{len(x):,} × {x.shape[1]:,}, {title}", x, q, options.peers, kind, rounds)
+        found = compared(f"{len(x):,} × {x.shape[1]:,}, {title}", x, q, options.peers, kind, rounds)
+        lines, rows = lines + found[0], rows + found[1]
         del x
     if options.peers:
         listed = (HERE / "search-peers.txt").read_text().splitlines()
         lines += ["Peers: " + ", ".join(line for line in listed if line and not line.startswith("#")) + "."]
-    write("search", lines, keep=bool(options.peers) and not options.quick)
+    write("search", lines, keep=bool(options.peers) and not options.quick, rows=rows)
     return 0
 
 

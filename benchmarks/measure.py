@@ -1,16 +1,45 @@
-"""What the benchmarks share: paired rounds, ratios of medians, the machine in a line, one file of results."""
+"""What the benchmarks share: paired rounds, ratios of medians, the machine in a line, files of results."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["machine", "median", "paired", "ratio", "rounds_of", "write"]
+__all__ = ["RESULTS", "Row", "machine", "median", "paired", "ratio", "ratios", "rounds_of", "write"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table of all benchmarks, ``results/speed.md``.
+
+    Attributes:
+        work: What is done.
+        beside: What it is compared with in the same run; empty where a figure stands for itself.
+        figures: Round by round: how many times as fast as the peer, or an amount of ``unit``.
+        asked: What the median is to reach; None where nothing is asked.
+        unit: ``×`` for a ratio, else that of the figures, of which less is better.
+        bound: The share of what the bare computation allows on these cores, measured apart.
+        fidelity: How the results agree.
+        weak: Why the peer says little, where it does.
+    """
+
+    work: str
+    beside: str
+    figures: Sequence[float]
+    asked: float | None = None
+    unit: str = "×"
+    bound: float | None = None
+    fidelity: str = ""
+    weak: str = ""
 
 
 def paired(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -29,9 +58,14 @@ def paired(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[
     return seconds
 
 
+def ratios(base: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """How many times faster than ``base``, round by round."""
+    return [b / s for b, s in zip(base, seconds, strict=True)]
+
+
 def ratio(base: Sequence[float], seconds: Sequence[float]) -> str:
     """How many times faster than ``base``, paired by round: median [min–max]."""
-    found = [b / s for b, s in zip(base, seconds, strict=True)]
+    found = ratios(base, seconds)
     return f"{statistics.median(found):.2f} [{min(found):.2f}–{max(found):.2f}]"
 
 
@@ -52,14 +86,23 @@ def machine(*packages: str) -> str:
     return f"{model}, {os.cpu_count()} cores · Python {platform.python_version()}, {versions}"
 
 
-def write(name: str, lines: Sequence[str], *, keep: bool) -> None:
-    """Prints a report and, with ``keep``, writes it to ``benchmarks/results/NAME.md``."""
+def write(name: str, lines: Sequence[str], *, keep: bool, rows: Sequence[Row] = ()) -> None:
+    """Prints a report and, with ``keep``, writes it to ``benchmarks/results/NAME.md``.
+
+    Args:
+        name: Of the benchmark.
+        lines: The report.
+        keep: Whether its figures are to be quoted.
+        rows: What the table of all benchmarks takes from it: ``results/NAME.json``.
+    """
     text = "\n".join(lines) + "\n"
     print(text)
     if keep:
-        path = Path(__file__).parent / "results" / f"{name}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{name}.md").write_text(text)
+        if rows:
+            body = [asdict(row) | {"figures": [round(figure, 4) for figure in row.figures]} for row in rows]
+            (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
 
 
 def rounds_of(quick: bool, rounds: int) -> int:

@@ -14,8 +14,11 @@ FeatstoreError                 1    a bug, or an error nobody foresaw
 │   ├── DeadlineError          7    the time it was given is up; run it again to go on
 │   ├── StorageError           7    a disk or bucket failed (full, unreachable, denied)
 │   └── HubError               7    a model hub cannot be reached
-├── InterruptedRunError        130  stopped by Ctrl-C (143: by SIGTERM); run again to resume
 └── ItemError                  –    one item is refused; it becomes a row of the rejects table
+InterruptedRunError            130  stopped by Ctrl-C (143: by SIGTERM); run again to resume
+
+An interrupt is no ``Exception``, as Python's own is none: what goes on after an error, here or in a library, must not
+go on after it. Both are a ``StatedError``: message, hint, context and exit code.
 
 Third-party exceptions are wrapped where they enter; ``__cause__`` keeps the original.
 """
@@ -38,14 +41,15 @@ __all__ = [
     "RetryableError",
     "SettingsError",
     "SpaceMismatchError",
+    "StatedError",
     "StorageError",
     "TooManyRejectsError",
     "UsageError",
 ]
 
 
-class FeatstoreError(Exception):
-    """Base of every error that featstore raises on purpose.
+class StatedError(BaseException):
+    """Whatever featstore ends with on purpose.
 
     Args:
         message: What happened and where: file, row or key; got against allowed.
@@ -69,6 +73,10 @@ class FeatstoreError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+
+class FeatstoreError(StatedError, Exception):
+    """Base of every error that featstore raises on purpose."""
 
 
 class UsageError(FeatstoreError):
@@ -135,7 +143,7 @@ class HubError(RetryableError):
     """A model hub cannot be reached or does not know the model."""
 
 
-class InterruptedRunError(FeatstoreError):
+class InterruptedRunError(StatedError):
     """The run was stopped by a signal; running it again resumes it.
 
     Args:

@@ -24,6 +24,10 @@ class Layout:
     def model_card(self, space_id: str) -> str:
         return self.model(space_id, "card.json")
 
+    def tuning(self, space_id: str) -> str:
+        """How a model is run on which kind of machine."""
+        return self.model(space_id, "tuning.json")
+
     def quantisation_proof(self, space_id: str, table: str) -> str:
         """How a quantised model did on the items of a table."""
         return self.model(space_id, f"proofs/{table}.json")

@@ -28,7 +28,7 @@ FLOORS = (
     ("quantise",),
     ("extract",),
     ("labels", "splits", "reports", "export", "features", "diff", "index", "bridge", "dedup"),
-    ("compare", "upkeep", "search", "training", "predicting"),
+    ("compare", "tuning", "upkeep", "search", "training", "predicting"),
     ("evaluate", "refresh"),
     ("migrate",),
     ("store",),
@@ -47,6 +47,7 @@ HOMES = {
     "tokenizers": ("inputs.texts", "models.sound"),
     "deltalake": ("tables",),
     "onnxruntime": ("models.session",),
+    "openvino": ("models.openvino_session",),
     "onnx": ("models", "heads.graph"),
     "torch": ("models", "heads.torch_heads"),
     "torchvision": ("models",),
@@ -122,7 +123,19 @@ HOMES = {
     "numpy": tuple(room for floor in FLOORS[2:] for room in floor),
 }
 # Too heavy to be imported with a module: only inside the functions that need them.
-LAZY = {"torch", "torchvision", "transformers", "timm", "onnxruntime", "onnx", "sklearn", "PIL", "faiss", "mlflow"}
+LAZY = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "onnxruntime",
+    "openvino",
+    "onnx",
+    "sklearn",
+    "PIL",
+    "faiss",
+    "mlflow",
+}
 
 FORBIDDEN_IMPORTS = {"pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle", "yaml", "requests"}
 FORBIDDEN_CALLS = {"eval", "exec", "extractall", "unsafe_load", "full_load", "os.system", "os.popen"}

@@ -200,8 +200,8 @@ def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same(signals:
     program = (
         "import time\nfrom featstore.cli import signals\nsignals.install()\n"
         "def swallow():\n    while True:\n        try:\n            print('ready', flush=True); time.sleep(0.05)\n"
-        "        except Exception: pass\n"
-        "while True:\n    try: swallow()\n    except Exception: pass\n"
+        "        except BaseException: pass\n"
+        "while True:\n    try: swallow()\n    except BaseException: pass\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

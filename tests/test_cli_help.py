@@ -21,7 +21,7 @@ from featstore.settings import ExtractSettings
 
 HELPS = [
     "", "extract", "ls", "show", "verify", "gc", "doctor", "models", "models list", "models show", "models export",
-    "models compare", "export", "diff", "dedup", "eval", "search", "bridge",
+    "models compare", "models bench", "export", "diff", "dedup", "eval", "search", "bridge",
     "index", "train-head", "predict", "jobs", "jobs new", "jobs check", "refresh", "publish", "rollback",
 ]  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_each_help_begins_with_an_example_that_works(
         assert " ".join(arguments).startswith(command)
     where = world()
     # Examples that write into a table; one of them names a model whose weights would be downloaded.
-    if arguments[0] == "extract" or arguments[:2] == ["models", "compare"]:
+    if arguments[0] == "extract" or arguments[:2] in (["models", "compare"], ["models", "bench"]):
         where = stocked(tmp_path)
         photos(where / "photos", 2)
     if arguments[0] == "index":

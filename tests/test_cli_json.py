@@ -65,6 +65,7 @@ COMMANDS = {
     "models-show": ["models", "show", MODEL],
     "models-export": ["models", "export", MODEL, "-o", "out"],
     "models-compare": ["models", "compare", "photos", "--models", MODEL],
+    "models-bench": ["models", "bench", MODEL, "--threads", "1", "--batch", "4", "--seconds", "0.2"],
 }
 
 

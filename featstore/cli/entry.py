@@ -13,7 +13,7 @@ import typer
 
 from featstore.cli import console, logs, signals
 from featstore.cli.options import volume
-from featstore.errors import FeatstoreError
+from featstore.errors import StatedError
 from featstore.storage import documents
 
 __all__ = ["main"]
@@ -61,8 +61,9 @@ def _leave(code: int) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    from featstore.cli.app import app
+    from featstore.cli.app import app_for
 
+    app = app_for(sys.argv[1:] if arguments is None else arguments)
     returned = app(args=arguments, prog_name="featstore", standalone_mode=False)
     return returned if isinstance(returned, int) else 0
 
@@ -76,7 +77,7 @@ def _report(error: BaseException) -> int:
         return _log(error, shown)
     if volume.verbose:
         console.complain("".join(traceback.format_exception(error)).rstrip())
-    if isinstance(shown, FeatstoreError):
+    if isinstance(shown, StatedError):
         console.complain(f"error: {console.plain(shown.message)}")
         if shown.hint:
             console.complain(console.plain(shown.hint))
@@ -105,9 +106,9 @@ def _log(error: BaseException, shown: BaseException) -> int:
     hint, code, kind = _BUG, 1, type(shown).__name__
     message = f"{kind}: {shown}"
     more: dict[str, object] = {}
-    if isinstance(shown, FeatstoreError):
+    if isinstance(shown, StatedError):
         message, hint, code = shown.message, shown.hint or "", shown.exit_code
-        result = error.context.get("result") if isinstance(error, FeatstoreError) else None
+        result = error.context.get("result") if isinstance(error, StatedError) else None
         more = {"run": getattr(result, "run_id", None), "gates": _refused(result)}
     elif isinstance(shown, typer.TyperException):
         context = getattr(shown, "ctx", None)

@@ -10,7 +10,7 @@ import typer
 
 from featstore.cli import console
 from featstore.cli.options import MAKE, DryRun, Json, Quiet, StorePath, Verbose, volume
-from featstore.errors import FeatstoreError, InterruptedRunError, SettingsError, TooManyRejectsError
+from featstore.errors import InterruptedRunError, SettingsError, StatedError, TooManyRejectsError
 
 __all__ = ["register"]
 
@@ -214,7 +214,7 @@ def extract(
     try:
         with reporting(quiet=volume.quiet) as reporter:
             table = opened.extract(source, reporter=reporter, **flags)
-    except FeatstoreError as error:
+    except StatedError as error:
         result = error.context.get("result")
         if isinstance(result, ExtractResult):
             if json:

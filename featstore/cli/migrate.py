@@ -10,7 +10,7 @@ import typer
 from featstore.cli import console, logs
 from featstore.cli.options import CHANGE, DryRun, Json, Quiet, StorePath, Verbose, volume
 from featstore.cli.stores import existing
-from featstore.errors import FeatstoreError, SettingsError, UsageError
+from featstore.errors import SettingsError, StatedError, UsageError
 
 if TYPE_CHECKING:
     from featstore.store import Store
@@ -155,7 +155,7 @@ def _run(opened: Store, what: str, given: dict[str, Any], deadline: str | None, 
     try:
         with reporting(quiet=volume.quiet) as reporter:
             result = opened.migrate(what, deadline=deadline, reporter=reporter, **given)
-    except FeatstoreError as error:
+    except StatedError as error:
         found = error.context.get("result")
         if isinstance(found, MigrationResult):
             console.emit_line(found) if machine else migrated.outcome(found, opened.path)

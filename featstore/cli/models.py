@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featstore.cli import compare, console
+from featstore.cli import bench, compare, console
 from featstore.cli.options import GROUPS, Json, Quiet, StorePath, Verbose, volume
 from featstore.errors import NotFoundError, SettingsError
 
 if TYPE_CHECKING:
     from featstore.models import CatalogEntry
-    from featstore.records import ModelCard
+    from featstore.records import ModelCard, Quantisation
 
 __all__ = ["register"]
 
@@ -57,6 +57,7 @@ def register(app: typer.Typer) -> None:
     group.command(short_help="Show one backbone.")(show)
     group.command(short_help="Write a backbone out as ONNX.")(export)
     compare.register(group)
+    bench.register(group)
     app.add_typer(group, name="models", rich_help_panel=GROUPS)
 
 
@@ -283,4 +284,34 @@ def _show_card(card: ModelCard) -> None:
             ("ONNX", f"{console.size(card.onnx.bytes)}, sha256 {card.onnx.sha256}"),
             ("parity", f"cosine {parity.min_cosine:.6f} or more with {parity.reference} on {parity.items} items"),
         )
+    )
+    if card.quantisation is not None:
+        _show_quantisation(card.quantisation)
+
+
+def _show_quantisation(made: Quantisation) -> None:
+    console.line("")
+    console.line(
+        console.plain(
+            f"made from {made.base}, calibrated on {made.calibrated:,} items of '{made.table}', judged on others:"
+        )
+    )
+    console.grid(
+        ("way", "times fp32", "size", "cosine", "1st percentile", "neighbours", "probe, was", "gate"),
+        (
+            (
+                step.recipe,
+                f"{step.items_per_s / made.base_items_per_s:.1f}",
+                console.size(step.bytes),
+                f"{step.fidelity.mean_cosine:.4f}",
+                f"{step.fidelity.p1_cosine:.4f}",
+                f"{step.fidelity.overlap:.3f}" if step.fidelity.overlap else "",
+                ""
+                if step.fidelity.accuracy is None
+                else f"{step.fidelity.accuracy:.3f}, {step.fidelity.accuracy_before:.3f}",
+                "refused" if step.failed else "passed",
+            )
+            for step in made.steps
+        ),
+        right=("times fp32", "size", "cosine", "1st percentile", "neighbours"),
     )

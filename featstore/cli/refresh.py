@@ -12,7 +12,7 @@ import typer
 from featstore.cli import console, logs
 from featstore.cli.options import KEEP_FRESH, DryRun, Json, Quiet, StorePath, Verbose, volume
 from featstore.cli.stores import existing
-from featstore.errors import FeatstoreError, SettingsError
+from featstore.errors import SettingsError, StatedError
 
 if TYPE_CHECKING:
     from featstore.jobs import Job
@@ -172,7 +172,7 @@ def _run(opened: Store, job: Job, as_of: str | None, deadline: str | None, noop_
     try:
         with reporting(quiet=volume.quiet) as reporter:
             result = opened.refresh(job, as_of=as_of, deadline=deadline, reporter=reporter)
-    except FeatstoreError as error:
+    except StatedError as error:
         found = error.context.get("result")
         if isinstance(found, RefreshResult):
             if not machine:

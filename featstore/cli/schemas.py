@@ -27,6 +27,7 @@ __all__ = ["DECLARED", "DOCUMENTS", "OUTPUTS", "generate", "main"]
 DOCUMENTS: dict[str, Any] = {
     "store": records.StoreRecord,
     "card": records.ModelCard,
+    "tuning": records.Tuning,
     "reference": records.Reference,
     "source": records.SourceRecord,
     "receipt": records.ShardReceipt,
@@ -99,6 +100,7 @@ OUTPUTS: dict[str, Any] = {
     "models-show": outputs.ModelDetails,
     "models-export": records.ModelExport,
     "models-compare": records.Comparison,
+    "models-bench": records.ModelBench,
 }
 """What each command prints with ``--json``."""
 

@@ -64,10 +64,10 @@ def _error(signum: int) -> InterruptedRunError:
 
 
 def _hint(arguments: Sequence[str]) -> str:
-    """What to do next: an extract or a refresh goes on where it was stopped, all else starts again."""
+    """What to do next: an extract, a refresh or a move goes on where it was stopped, all else starts again."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     into = any(word.partition("=")[0] == "--into" for word in arguments)
-    return _RESUMED if command in ("extract", "refresh") or (command == "predict" and into) else _ANEW
+    return _RESUMED if command in ("extract", "refresh", "migrate") or (command == "predict" and into) else _ANEW
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:

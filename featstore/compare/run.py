@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from featstore import founding, models
-from featstore.compare import agreement, rate, sheets
+from featstore.compare import agreement, sheets
 from featstore.compare.items import Items, gather
 from featstore.compare.judge import Verdict, judge
 from featstore.compare.request import Request, check
+from featstore.encode import rate
 from featstore.errors import TooManyRejectsError, UsageError
 from featstore.extract import extract, previews
 from featstore.extract.prepare import Preparation
@@ -91,10 +92,11 @@ def compare(
     verdict = judge(items, done=lambda: reporter.advance(1))
     warnings += verdict.warnings
     rates = {}
+    read = asked.source.reader(items.rows).read
     reporter.stage("timing", len(cards))
     for space_id, card in cards.items():
         encoder = open_encoder(layout, card, asked.settings)
-        rates[space_id] = (rate.items_per_second(encoder, asked.source, items.rows), encoder.backbone.device)
+        rates[space_id] = (rate.items_per_second(encoder, read, len(items)), encoder.backbone.device)
         reporter.advance(1)
     whole = found.whole.num_rows if found.whole is not None else scan.items.num_rows
     near = _neighbourhoods(items)

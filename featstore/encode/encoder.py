@@ -14,9 +14,9 @@ from featstore.encode.workers import Clock
 from featstore.errors import IntegrityError, ItemError
 from featstore.inputs import images, texts
 from featstore.models import Backbone
-from featstore.records import StageSeconds
+from featstore.records import ImagePreprocessing, StageSeconds
 
-__all__ = ["Encoded", "Encoder", "Observer"]
+__all__ = ["Encoded", "Encoder", "Observer", "Read"]
 
 Read = Callable[[int], bytes | str]
 
@@ -92,6 +92,13 @@ class Encoder:
         return self._texts(read, count, observer, query)
 
     @property
+    def batch(self) -> int:
+        """Images per call, for texts padded tokens."""
+        if self.backbone.card.modality == "image":
+            return self.batch_size or _IMAGES_PER_BATCH[self._kind]
+        return self.token_budget or _TOKENS_PER_BATCH[self._kind]
+
+    @property
     def _kind(self) -> str:
         return self.backbone.device.partition(":")[0]
 
@@ -99,7 +106,7 @@ class Encoder:
         card = self.backbone.card
         assert card.image is not None
         how = card.image
-        size = self.batch_size or _IMAGES_PER_BATCH[self._kind]
+        size = self.batch
         vectors = np.zeros((count, card.dim), np.float32)
         errors: dict[int, ItemError] = {}
 
@@ -112,7 +119,7 @@ class Encoder:
                     with clock.stage("read"):
                         content = read(row)
                     with clock.stage("decode"):
-                        rgb = _decode_image(content)
+                        rgb = _decode_image(content, how)
                         pixels[len(good)] = images.fit(rgb, how)
                         observer.decoded(row, rgb)
                 except ItemError as error:
@@ -164,7 +171,7 @@ class Encoder:
         clocks = workers.run(-(-count // _TEXTS_PER_PIECE), tokenise, threads=self.threads)
         rows = np.array(sorted(ids), np.int64)
         lengths = np.array([len(ids[row]) for row in rows.tolist()], np.int64)
-        groups = texts.batches(lengths, self.token_budget or _TOKENS_PER_BATCH[self._kind])
+        groups = texts.batches(lengths, self.batch)
         # Longest first: the short ones at the end let the threads finish together.
         groups = groups[::-1]
 
@@ -200,8 +207,8 @@ class Encoder:
                 vectors[row] = output[at]
 
 
-def _decode_image(content: bytes | str) -> NDArray[np.uint8]:
+def _decode_image(content: bytes | str, how: ImagePreprocessing) -> NDArray[np.uint8]:
     try:
-        return images.decode(content if isinstance(content, bytes) else content.encode())
+        return images.decode(content if isinstance(content, bytes) else content.encode(), how)
     except MemoryError as error:
         raise ItemError("decode", "out_of_memory", "decoding this image needs more memory than there is") from error

@@ -45,6 +45,7 @@ class FeatstoreEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         dim: Keep the first values only, made of length 1 again.
         prompt_document: Put this in front of each text.
         prompt_query: Put this in front of each query.
+        decode: ``fast`` lets the decoder reduce large JPEGs; a space of its own.
         query: The texts are queries: use the model's query prompt.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         workers: Threads; by default the usable CPUs.
@@ -72,6 +73,7 @@ class FeatstoreEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         dim: int | None = None,
         prompt_document: str | None = None,
         prompt_query: str | None = None,
+        decode: str | None = None,
         query: bool = False,
         device: str = "auto",
         workers: int | None = None,
@@ -86,6 +88,7 @@ class FeatstoreEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.dim = dim
         self.prompt_document = prompt_document
         self.prompt_query = prompt_query
+        self.decode = decode
         self.query = query
         self.device = device
         self.workers = workers
@@ -168,7 +171,8 @@ class FeatstoreEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             raise UsageError("no model was named.", hint="FeatstoreEncoder(model=…); see: featstore models list")
         if self.errors not in ("raise", "nan"):
             raise SettingsError(f"errors is {self.errors!r}; it is 'raise' or 'nan'.")
-        shared = ("model", "weights", "pooling", "layer", "dim", "prompt_document", "prompt_query", "device", "workers")
+        options = ("pooling", "layer", "dim", "prompt_document", "prompt_query", "decode")
+        shared = ("model", "weights", *options, "device", "workers")
         given = {name: getattr(self, name) for name in shared}
         if given["weights"] is not None:
             given["weights"] = os.fspath(given["weights"])

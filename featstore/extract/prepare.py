@@ -20,6 +20,7 @@ from featstore.layout import Layout
 from featstore.records import ModelCard, SourceRecord
 from featstore.settings import ExtractSettings
 from featstore.sources import Scan, Source
+from featstore.sources.table import touched
 from featstore.storage import documents, frames
 from featstore.tables import FeatureTable, RejectsTable
 
@@ -44,6 +45,7 @@ class Preparation:
         warnings: Gathered on the way, for the result.
         previous: The items of the last scan, from ``scan`` to ``put_away``; None where they are not known.
         whole: All items of this scan, from ``scan`` to ``put_away``, also where a sample is taken of them.
+        seen: What the next ``scan`` gives, where the source has been looked at already.
     """
 
     layout: Layout
@@ -59,6 +61,7 @@ class Preparation:
     warnings: tuple[str, ...] = ()
     previous: pa.Table | None = None
     whole: pa.Table | None = None
+    seen: Scan | None = None
     _new: bool = False
 
     @property
@@ -95,8 +98,26 @@ class Preparation:
             return self.table()
         return table
 
+    def touched(self) -> bool:
+        """Whether a look tells that the source has something new: there is no table, or its file was written anew.
+
+        False wherever only a scan can tell.
+        """
+        storage, cache = self.layout.storage, self._caches[0]
+        if self.card is not None and not storage.exists(self.layout.table(self.name, self.card.space_id)):
+            return True
+        if self.settings.rehash or not storage.exists(cache):
+            return False
+        try:
+            return touched(self.source.uri, frames.read(storage, cache, ["size"]))
+        except FeatstoreError:
+            return False
+
     def scan(self) -> Scan:
         """Lists the source, with what the last scan found as a help."""
+        if self.seen is not None:
+            scan, self.seen = self.seen, None
+            return scan
         previous, cache = None, self._caches[0]
         if self.layout.storage.exists(cache):
             try:

@@ -12,6 +12,8 @@ from typing import Literal
 import pyarrow as pa
 
 from featstore import addresses, founding, models
+from featstore.encode import tuning
+from featstore.encode.opening import Opening
 from featstore.encode.workers import Clock
 from featstore.errors import (
     DeadlineError,
@@ -19,6 +21,7 @@ from featstore.errors import (
     GateError,
     InterruptedRunError,
     SettingsError,
+    StatedError,
     TooManyRejectsError,
 )
 from featstore.extract import chunks, late, leaving, members, opening, recovery, refusals, summary
@@ -26,6 +29,7 @@ from featstore.extract.finish import Pending, assemble, carried_rejects
 from featstore.extract.plan import Plan, Staged
 from featstore.extract.planned import Planned
 from featstore.extract.portion import Portion
+from featstore.extract.precision import fewer_bits
 from featstore.extract.prepare import Preparation, implausible, new_run_id
 from featstore.extract.progress import Reporter
 from featstore.extract.shard import open_run, run_shard, source_options
@@ -137,6 +141,7 @@ def staging(
     started = time.monotonic()
     name, settings, origins, request, modality, source = _opened(layout, settings, origins)
     models.check_options(modality, settings.model, request.options)
+    models.check_backend(settings.backend, settings.device)
     if (
         source.kind != "list"
         and models.find(layout, request) is None
@@ -147,9 +152,11 @@ def staging(
     with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
         # Under the lock: another run may have made the table, or put a source beside, since this one began.
         record = opening.check_source(layout, name, source, modality, settings)
-        card = models.ensure(layout, request, progress=reporter.message)
+        card = models.find(layout, request) or models.ensure(layout, models.plain(request), progress=reporter.message)
         source = chunks.wrap(source, layout, card, settings)
         found = Preparation(layout, settings, reporter, name, source, record, card, until, portion)
+        if request.options.precision not in (None, card.precision):
+            fewer_bits(found, card, request.options.precision)
         yield _Run(found, origins, started).stage()
 
 
@@ -277,6 +284,7 @@ class _Run:
     started: float
     embedding: tuple[int, float] = (0, 0.0)
     device: str | None = None
+    backend: str | None = None
 
     def __post_init__(self) -> None:
         found = self.preparation
@@ -296,11 +304,18 @@ class _Run:
 
     def stage(self) -> Ready:
         """Does all but the commit; the lock is held."""
-        storage, layout = self.layout.storage, self.layout
         assert self.card is not None
+        with Opening(self.layout, self.card, tuning.applied(self.layout, self.card, self.settings)) as model:
+            if self.preparation.touched():  # there will be something to embed: the model is ready when it is known what
+                model.begin()
+            return self._stage(model)
+
+    def _stage(self, model: Opening) -> Ready:
+        storage, layout = self.layout.storage, self.layout
         table = self.preparation.table()
         run_id = new_run_id()
         opened = recovery.find_open(self.layout, self.name, table, self.preparation.warn)
+        self._choose(opened)
         scan = self.preparation.scan()
         if self.preparation.first_beside:
             members.settle(self.layout, self.name, self.record.uri)
@@ -337,7 +352,7 @@ class _Run:
         try:
             receipts = recovery.finished_shards(self.layout, table, run_id, plan.shards) if resumed else []
             resumed_shards = len(receipts)
-            self._embed(run_id, plan, receipts)
+            self._embed(run_id, plan, receipts, model)
             if (cut := summary.truncation(receipts)) is not None:
                 self.preparation.warn(cut)
             self.reporter.stage("committing")
@@ -425,6 +440,29 @@ class _Run:
                 },
             )
 
+    def _choose(self, opened: OpenRun | None) -> None:
+        """Settles what nobody said of how the model is run: as an unfinished run began, else as ``models bench`` chose.
+
+        Batches are part of a plan; a choice that was kept after the plan was made must not keep it from being resumed.
+        """
+        assert self.card is not None
+        begun = opened and documents.find(self.layout.storage, self.layout.manifest(opened.run_id), Manifest)
+        if begun:
+            unsaid = [name for name in tuning.CHOSEN if getattr(self.settings, name) is None]
+            then = {name: begun.settings[name] for name in unsaid if name in begun.settings}
+            chosen = {name: value for name, value in then.items() if value.origin in ("default", tuning.ORIGIN)}
+        else:
+            settings = tuning.applied(self.layout, self.card, self.settings)
+            found = {name: getattr(settings, name) for name in tuning.CHOSEN}
+            chosen = {
+                name: SettingValue(value=value, origin=tuning.ORIGIN)
+                for name, value in found.items()
+                if value != getattr(self.settings, name)
+            }
+        self.settings = replace(self.settings, **{name: value.value for name, value in chosen.items()})  # type: ignore[arg-type]
+        self.preparation.settings = self.settings
+        self.origins = {**self.origins, **chosen}
+
     def _staged(self, runs: Sequence[Manifest]) -> list[Staged]:
         return recovery.staged(self.layout, runs, self.preparation.warn)
 
@@ -463,17 +501,17 @@ class _Run:
         )
         return manifest
 
-    def _embed(self, run_id: str, plan: Plan, receipts: list[ShardReceipt]) -> None:
+    def _embed(self, run_id: str, plan: Plan, receipts: list[ShardReceipt], model: Opening) -> None:
         """Runs the shards that have no receipt yet; appends theirs."""
         done = {receipt.shard for receipt in receipts}
         pending = [shard for shard in range(plan.shards) if shard not in done]
         if not pending:
             return
         self.reporter.stage("loading the model")
-        context = open_run(self.layout, run_id, self.reporter)
+        context = open_run(self.layout, run_id, self.reporter, model)
         self.reporter.stage("embedding", context.planned.rows)
         self.reporter.advance(sum(r.rows + len(r.rejects) for r in receipts), sum(len(r.rejects) for r in receipts))
-        self.device = context.encoder.backbone.device
+        self.device, self.backend = context.encoder.backbone.device, context.encoder.backbone.runtime
         started, finished = time.monotonic(), 0
         for shard in pending:
             self.reporter.between()
@@ -510,7 +548,7 @@ class _Run:
         result = self._result(
             manifest.run_id, scan, plan, receipts, status, table.version, resumed=resumed, seconds_written=Clock()
         )
-        if isinstance(error, FeatstoreError):
+        if isinstance(error, StatedError):
             error.context.setdefault("result", result)
         try:
             documents.write(
@@ -554,6 +592,7 @@ class _Run:
             seconds=time.monotonic() - self.started,
             embedding=self.embedding,
             device=self.device,
+            backend=self.backend,
             warnings=self.preparation.warnings,
         )
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from featstore import models
 from featstore.encode import Encoder
-from featstore.encode.opening import open_encoder
+from featstore.encode.opening import Opening, open_encoder
 from featstore.encode.workers import Clock
 from featstore.errors import ItemError
 from featstore.extract import chunks, previews
@@ -59,13 +59,16 @@ class ShardContext:
     reporter: Reporter
 
 
-def open_run(layout: Layout, run_id: str, reporter: Reporter | None = None) -> ShardContext:
+def open_run(
+    layout: Layout, run_id: str, reporter: Reporter | None = None, opening: Opening | None = None
+) -> ShardContext:
     """Opens a planned run from what the store holds of it.
 
     Args:
         layout: The store.
         run_id: A run whose manifest and plan are written.
         reporter: Told of progress.
+        opening: The model, where it is being opened already.
 
     Raises:
         NotFoundError: No such run, or its source or model is gone.
@@ -77,7 +80,8 @@ def open_run(layout: Layout, run_id: str, reporter: Reporter | None = None) -> S
         **{f.name: manifest.settings[f.name].value for f in fields(ExtractSettings) if f.name in manifest.settings}  # type: ignore[arg-type]
     )
     card = models.load_card(layout, manifest.space_id)
-    encoder = open_encoder(layout, card, settings)
+    # Its own settings alone: the run goes on as it was begun, whatever was found to be faster since.
+    encoder = (opening or Opening(layout, card, settings)).take(settings)
     models.check_canaries(layout, card, encoder.backbone)
     return ShardContext(
         layout=layout,

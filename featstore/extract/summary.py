@@ -42,6 +42,7 @@ def result(
     seconds: float,
     embedding: tuple[int, float],
     device: str | None,
+    backend: str | None,
     warnings: tuple[str, ...],
 ) -> ExtractResult:
     """Counts a run, so that seen = stored + reused + rejected + left.
@@ -104,6 +105,7 @@ def result(
         rates=rates,
         reject_codes=dict(codes),
         device=device,
+        backend=backend,
         path=str(layout.storage.local(layout.table(name, card.space_id))),
         warnings=warnings,
     )

@@ -16,12 +16,17 @@ from featstore.records import ImagePreprocessing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["THUMBNAIL", "fit", "thumbnail"]
+__all__ = ["THUMBNAIL", "fit", "reduction", "thumbnail"]
 
 THUMBNAIL = 128
 """Longest side of a preview, in pixels."""
 
 _QUALITY = 80
+
+# A decoder that reduces must leave so many times the size that the resize aims at. On photographs of 6 to 12
+# megapixels (EfficientNet-lite0, against exact decoding) 1 gives cosines of 0.9986 on average and 0.996 at the
+# first percentile, 1.5 gives 0.9997 and 0.999, 2 gives 0.9998 and 0.9995 for a tenth to a quarter more time.
+_LEFT = 1.5
 _FILTERS = {"bilinear": ("bilinear", 1), "bicubic": ("catmull_rom", 2), "lanczos": ("lanczos3", 3)}  # name, radius
 _thread = threading.local()  # a resizer keeps scratch memory: one for each thread
 
@@ -49,6 +54,23 @@ def fit(rgb: NDArray[np.uint8], how: ImagePreprocessing) -> NDArray[np.uint8]:
     padded = np.zeros((crop_height, crop_width, 3), np.uint8)
     padded[above : above + rows, before : before + columns] = kept
     return padded
+
+
+def reduction(height: int, width: int, how: ImagePreprocessing) -> int:
+    """By what a decoder that can reduce may divide a picture's sides before ``fit``: 1, 2, 4 or 8.
+
+    Each side keeps at least 1.5 times the length that it is resized to; 1 where the card wants exact decoding.
+
+    Args:
+        height: The picture's, in pixels, upright.
+        width: Likewise.
+        how: The card's preprocessing.
+    """
+    if how.decode != "fast":
+        return 1
+    rows, columns = _resized(height, width, how)
+    room = min(height / rows, width / columns) / _LEFT
+    return next((step for step in (8, 4, 2) if step <= room), 1)
 
 
 def thumbnail(rgb: NDArray[np.uint8]) -> bytes:

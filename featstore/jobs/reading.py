@@ -22,7 +22,6 @@ from featstore.jobs.sections import (
     HeadKeys,
     JobKeys,
     MetricsKeys,
-    ModelKeys,
     PublishKeys,
     known,
 )
@@ -182,7 +181,6 @@ class Reading:
         if "source" not in said:
             return None
         source, model = dict(said["source"]), dict(said.get("model", {}))
-        self._resolved(ModelKeys, {key: model.pop(key) for key in ("precision",) if key in model}, "model")
         values = {SECTIONS["source"].keys[key].field: value for key, value in source.items()}
         values |= {SECTIONS["model"].keys[key].field: value for key, value in model.items()}
         values |= said.get("extract", {})

@@ -26,7 +26,6 @@ __all__ = [
     "JobKeys",
     "Key",
     "MetricsKeys",
-    "ModelKeys",
     "PublishKeys",
     "Section",
     "known",
@@ -46,12 +45,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), _name
 HeadName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$"), _name("._ -")]
 
 
-def _precision(value: object) -> object:
-    if value != "fp32":
-        raise ValueError("there is no other precision than fp32")
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
 class JobKeys:
     """``[job]``: what it is called, the table that it keeps, and the store that it works on."""
@@ -59,13 +52,6 @@ class JobKeys:
     name: Name
     table: Annotated[str, Field(min_length=1)] | None = None
     store: Annotated[str, Field(min_length=1)] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelKeys:
-    """What ``[model]`` has besides the settings of extract."""
-
-    precision: Annotated[Literal["fp32"], BeforeValidator(_precision)] = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +123,7 @@ def _named(kind: type, *names: str) -> dict[str, Key]:
 SECTIONS: dict[str, Section] = {
     "job": Section(_of(JobKeys), ("name",)),
     "source": Section({"uri": Key(ExtractSettings, "source"), **_named(ExtractSettings, *_READING)}, ("uri",)),
-    "model": Section(
-        {"name": Key(ExtractSettings, "model"), **_named(ExtractSettings, *_MODEL), **_of(ModelKeys)}, ("name",)
-    ),
+    "model": Section({"name": Key(ExtractSettings, "model"), **_named(ExtractSettings, *_MODEL)}, ("name",)),
     "extract": Section(_of(ExtractSettings, but=_OWN)),
     "index": Section(_of(IndexSettings, but={"rebuild"})),
     "head": Section(

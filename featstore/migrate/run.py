@@ -17,6 +17,7 @@ from featstore.errors import (
     IntegrityError,
     InterruptedRunError,
     SpaceMismatchError,
+    StatedError,
     UsageError,
 )
 from featstore.extract.prepare import new_run_id
@@ -111,19 +112,19 @@ class _Migration:
         try:
             return self._noted(self._run())
         except BaseException as error:
-            found = error.context.get("result") if isinstance(error, FeatstoreError) else None
+            found = error.context.get("result") if isinstance(error, StatedError) else None
             if isinstance(found, RefreshResult):
                 self.refreshed = found
             interrupted = isinstance(error, InterruptedRunError | DeadlineError | KeyboardInterrupt)
             refused = isinstance(error, GateError)
             status: Literal["refused", "interrupted", "failed"]
             status = "refused" if refused else "interrupted" if interrupted else "failed"
-            said = error.message if isinstance(error, FeatstoreError) else str(error) or type(error).__name__
+            said = error.message if isinstance(error, StatedError) else str(error) or type(error).__name__
             try:
                 self._ended(status, said)
             except FeatstoreError as second:
                 error.add_note(f"(how the move went could not be written down: {second.message})")
-            if isinstance(error, FeatstoreError) and self.move is not None:
+            if isinstance(error, StatedError) and self.move is not None:
                 error.context["result"] = self._result(status, error=said)
                 if refused and self.report is not None:
                     error.hint = f"Look: {self._page}   Then: {'  or  '.join(self._next(status))}"

@@ -9,20 +9,23 @@ from featstore.models.about import describe
 from featstore.models.asking import requested
 from featstore.models.bundle import write_out
 from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, check_options, entry
-from featstore.models.ensure import ensure, find, modality_of
+from featstore.models.ensure import ensure, find, modality_of, plain
 from featstore.models.kept import export_model, load_card, open_backbone, versions
 from featstore.models.parity import check_canaries
-from featstore.models.session import Backbone, Device, devices
+from featstore.models.session import BACKENDS, Backbone, Device, check_backend, cuda_works, devices
 
 __all__ = [
+    "BACKENDS",
     "Backbone",
     "CatalogEntry",
     "Device",
     "ModelOptions",
     "ModelRequest",
     "catalog",
+    "check_backend",
     "check_canaries",
     "check_options",
+    "cuda_works",
     "describe",
     "devices",
     "ensure",
@@ -32,6 +35,7 @@ __all__ = [
     "load_card",
     "modality_of",
     "open_backbone",
+    "plain",
     "requested",
     "versions",
     "write_out",

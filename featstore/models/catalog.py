@@ -171,8 +171,12 @@ def check_options(modality: Modality, model: str, options: ModelOptions) -> None
     """Refuses options that a kind of model cannot have, before anything is loaded.
 
     Raises:
-        UsageError: Prompts or ``--pooling last`` for an image model.
+        UsageError: Prompts or ``--pooling last`` for an image model, ``--decode`` for one of texts.
     """
+    if modality == "text" and options.decode is not None:
+        raise UsageError(
+            f"--decode {options.decode}: {model} takes texts; only pictures are decoded.", hint="Leave --decode out."
+        )
     prompts = [f"--{n.replace('_', '-')}" for n in ("prompt_document", "prompt_query") if getattr(options, n)]
     if modality == "image" and prompts:
         raise UsageError(f"{' and '.join(prompts)}: {model} takes images; prompts are for texts.")

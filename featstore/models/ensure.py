@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featstore.errors import NotFoundError, UsageError
 from featstore.layout import Layout
-from featstore.models import bundle, folder, kept, own, own_card, space
+from featstore.models import bundle, folder, kept, own, own_card, quantised, space
 from featstore.models.catalog import ModelOptions, ModelRequest, Target, check_options, in_folder, resolve
 from featstore.records import Modality, ModelCard, Reference
 from featstore.storage import documents, hashing
@@ -17,7 +17,7 @@ from featstore.storage import documents, hashing
 if TYPE_CHECKING:
     from featstore.models.original import Original
 
-__all__ = ["ensure", "find", "modality_of"]
+__all__ = ["ensure", "find", "modality_of", "plain"]
 
 
 def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], None] = lambda _: None) -> ModelCard:
@@ -34,7 +34,8 @@ def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], N
 
     Raises:
         NotFoundError: There is no such model, weights file or package.
-        UsageError: The weights do not fit, or the model cannot be exported.
+        UsageError: The weights do not fit, the model cannot be exported, or a precision is asked for that only the
+            items of a source can prove.
         HubError: The official weights cannot be downloaded.
         IntegrityError: Weights, or what the store has of the model, are damaged.
         GateError: The exported graph does not compute what the original does.
@@ -42,6 +43,13 @@ def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], N
     known = find(layout, request)
     if known is not None:
         return known
+    if request.options.precision is not None:
+        where = f" that was proven on the items of '{request.table}'" if request.table else ""
+        raise UsageError(
+            f"{request.model} has no {request.options.precision} version{where}.",
+            hint=f"One is made of a source's own items: featstore extract SOURCE --model {request.model} "
+            f"--precision {request.options.precision}",
+        )
     target = resolve(request.model)
     if target.file is not None and target.file.suffix.lower() == bundle.SUFFIX:
         card = bundle.keep(layout, target.file, progress)
@@ -63,6 +71,9 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
         UsageError: A space's id is given, which says all, and options beside it.
         IntegrityError: What the store has of the model is damaged.
     """
+    if request.options.precision is not None:
+        base = find(layout, plain(request))
+        return None if base is None else quantised.find(layout, base, request.options.precision, request.table)
     if request.weights is None and kept.has(layout, request.model):
         if request.options != ModelOptions():
             raise UsageError(
@@ -91,6 +102,11 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
     return None
 
 
+def plain(request: ModelRequest) -> ModelRequest:
+    """The same model in the precision that it was trained in."""
+    return replace(request, options=replace(request.options, precision=None))
+
+
 def modality_of(request: ModelRequest, layout: Layout | None = None) -> Modality:
     """Whether a model takes images or texts.
 
@@ -103,7 +119,7 @@ def modality_of(request: ModelRequest, layout: Layout | None = None) -> Modality
         UsageError: The folder holds something else.
         HubError: Only the hub knows, and it cannot be asked.
     """
-    card = None if layout is None else find(layout, request)
+    card = None if layout is None else find(layout, plain(request))
     if card is not None:
         return card.modality
     target = resolve(request.model)
@@ -185,9 +201,10 @@ def _load(target: Target, request: ModelRequest, progress: Callable[[str], None]
         check_options(target.modality, target.name, request.options)
     if target.hub is not None:
         return _from_hub(target, request, progress)
-    from featstore.models import matryoshka
+    from featstore.models import decoding, matryoshka
 
-    return matryoshka.cut(_loader(target)(target, request, progress), request.options.dim)
+    whole = _loader(target)(target, request, progress)
+    return decoding.chosen(matryoshka.cut(whole, request.options.dim), request.options)
 
 
 def _loader(target: Target) -> Callable[[Target, ModelRequest, Callable[[str], None]], Original]:

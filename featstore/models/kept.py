@@ -58,7 +58,15 @@ def load_card(layout: Layout, space_id: str) -> ModelCard:
     return card
 
 
-def open_backbone(layout: Layout, card: ModelCard, *, device: str = "auto", threads: int = 1) -> session.Backbone:
+def open_backbone(
+    layout: Layout,
+    card: ModelCard,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    backend: str | None = None,
+    callers: int = 1,
+) -> session.Backbone:
     """Opens a model's graph after comparing it, and the tokenizer, with the card.
 
     Args:
@@ -66,16 +74,26 @@ def open_backbone(layout: Layout, card: ModelCard, *, device: str = "auto", thre
         card: The model's card.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where it works, else the CPU).
         threads: CPU threads within one call.
+        backend: ``onnxruntime`` (the default) or ``openvino``.
+        callers: How many threads will call at once.
 
     Raises:
         IntegrityError: A file is missing, damaged, or not what the card describes.
-        UsageError: The device does not work here.
+        UsageError: The device or the backend does not work here.
     """
     path = layout.model(card.space_id, card.onnx.file)
     content = session.read_verified(layout.storage, path, card.onnx)
     if card.tokenizer is not None:
         session.read_verified(layout.storage, layout.model(card.space_id, card.tokenizer.file), card.tokenizer)
-    return session.open_bytes(card, content, name=str(layout.storage.local(path)), device=device, threads=threads)
+    return session.open_bytes(
+        card,
+        content,
+        name=str(layout.storage.local(path)),
+        device=device,
+        threads=threads,
+        backend=backend,
+        callers=callers,
+    )
 
 
 def publish(layout: Layout, card: ModelCard, files: dict[str, bytes]) -> ModelCard:
@@ -178,6 +196,7 @@ def versions() -> dict[str, str]:
         "onnxruntime",
         "onnxruntime-gpu",
         "onnxscript",
+        "openvino",
         "safetensors",
         "timm",
         "tokenizers",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featstore.errors import FeatstoreError, GateError, UsageError
 from featstore.layout import Layout
 from featstore.models import (
+    decoding,
     fingerprint,
     graphs,
     interface,
@@ -25,7 +26,7 @@ from featstore.models import (
     text_choices,
     wrapping,
 )
-from featstore.models.catalog import ModelRequest
+from featstore.models.catalog import ModelRequest, check_options
 from featstore.records import ImagePreprocessing, ModelCard, OwnCard, Parity, TextPreprocessing, WeightsInfo
 from featstore.storage import hashing
 
@@ -74,7 +75,7 @@ def keep(layout: Layout, path: Path, request: ModelRequest, progress: Callable[[
     raw = own_card.graph_bytes(path)
     model, how = _opened(raw, card, request, name)
     subject = _subject(card, how, request, words, name)
-    draft = _draft(model, how, card, subject, words, path, raw)
+    draft = _draft(model, how, card, request, subject, words, path, raw)
     existing = kept.equal_space(layout, draft.digest)
     content = graphs.clean(wrapping.wrap(model, how), name=name)
     if existing is not None:
@@ -145,8 +146,10 @@ def _subject(card: OwnCard, how: Wrapping, request: ModelRequest, words: str | N
             crop=how.size,
             mean=how.mean or (0.0, 0.0, 0.0),
             std=how.std or (1.0, 1.0, 1.0),
+            decode=options.decode or "exact",
         )
         return _Subject(model=label, image=pixels, text=None, encode=None)
+    check_options(card.modality, label, options)
     assert card.text is not None
     assert words is not None
     masked = "attention_mask" in how.inputs or how.shape == "tokens"
@@ -177,7 +180,14 @@ def _tokenizer(words: str, text: TextPreprocessing, name: str) -> Any:
 
 
 def _draft(
-    model: onnx.ModelProto, how: Wrapping, card: OwnCard, subject: _Subject, words: str | None, path: Path, raw: bytes
+    model: onnx.ModelProto,
+    how: Wrapping,
+    card: OwnCard,
+    request: ModelRequest,
+    subject: _Subject,
+    words: str | None,
+    path: Path,
+    raw: bytes,
 ) -> ModelCard:
     """The card without its files. What only describes the graph is no part of the digest: the graph is."""
     roles = {name: role for role, name in how.inputs.items()}
@@ -199,7 +209,7 @@ def _draft(
     wanted = {"featstore", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "python", "tokenizers"}
     name = own_card.name_of(path, card)
     return ModelCard(
-        space_id=space.space_id(name.removesuffix(".onnx"), digest),
+        space_id=space.space_id(decoding.marked(name.removesuffix(".onnx"), request.options), digest),
         digest=digest,
         model=name,
         family="onnx",

@@ -7,7 +7,7 @@ are computed again when the artefact, the runtime or the device has changed sinc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "Checked",
     "Subject",
     "canaries",
+    "canaries_again",
     "canary_batches",
     "canary_vectors",
     "check_canaries",
@@ -126,7 +127,7 @@ def gate_runtime(subject: Subject, backbone: session.Backbone, plain: session.Ba
         ids, mask = _padded(tokens, subject.text.pad_token_id)
         reference, together = plain.texts(ids, mask), backbone.texts(ids, mask)
         alone = np.concatenate([backbone.texts(*_padded([t], subject.text.pad_token_id)) for t in tokens])
-    parity = _measured(reference, together, alone, f"{session.runtime()} without optimisation")
+    parity = _measured(reference, together, alone, f"{backbone.runtime} without optimisation")
     found = {"min_cosine": parity.min_cosine, "batch_min_cosine": parity.batch_min_cosine}
     if not _close(parity):
         raise GateError(
@@ -170,6 +171,33 @@ def canaries(original: Subject, backbone: session.Backbone) -> bytes:
         content = {"ids": ids.astype(np.int32), "mask": mask.astype(np.uint8)}
     content["vectors"] = _embed(content, backbone)
     return save(content)
+
+
+def canaries_again(layout: Layout, base: ModelCard, backbone: session.Backbone) -> tuple[bytes, Parity]:
+    """The canaries of a model made from another one: that one's inputs, with the vectors that this one gives.
+
+    Args:
+        layout: The store.
+        base: The card of the other model.
+        backbone: The new one.
+
+    Returns:
+        The file, and how the vectors stand to the base's and to those of single items.
+
+    Raises:
+        IntegrityError: The base's canaries are missing or damaged.
+    """
+    from safetensors.numpy import save
+
+    content = dict(_kept(layout, base))
+    before, content["vectors"] = np.asarray(content["vectors"], np.float32), _embed(content, backbone)
+    alone = np.empty_like(content["vectors"])
+    for rows, arrays in _batches(content, backbone.card):
+        for at, row in enumerate(rows):
+            one = tuple(array[at : at + 1] for array in arrays)
+            alone[row] = (backbone.images(*one) if backbone.card.image is not None else backbone.texts(*one))[0]
+    measured = replace(_measured(before, content["vectors"], alone, base.space_id), items=len(alone))
+    return save(content), measured
 
 
 def check_canaries(layout: Layout, card: ModelCard, backbone: session.Backbone) -> None:
@@ -217,9 +245,9 @@ def compare_canaries(card: ModelCard, raw: bytes, backbone: session.Backbone) ->
     cosines = _cosines(content["vectors"], found)
     if not cosines.min() >= LEAST_COSINE:
         raise IntegrityError(
-            f"{card.space_id} gives other vectors on {backbone.device} with {session.runtime()} than when its space "
+            f"{card.space_id} gives other vectors on {backbone.device} with {backbone.runtime} than when its space "
             f"was made: least cosine {cosines.min():.6f} over {len(cosines)} canaries, {LEAST_COSINE} is needed.",
-            hint="Use another --device, or the ONNX Runtime named in the model's card.",
+            hint="Use another --device or --backend, or the ONNX Runtime named in the model's card.",
         )
 
 
@@ -279,7 +307,7 @@ def remember(layout: Layout, card: ModelCard, backbone: session.Backbone) -> Non
 
 
 def _now(card: ModelCard, backbone: session.Backbone) -> str:
-    return f"{session.runtime()} · {backbone.device} · {card.onnx.sha256[:16]} · {card.canaries.sha256[:16]}"
+    return f"{backbone.runtime} · {backbone.device} · {card.onnx.sha256[:16]} · {card.canaries.sha256[:16]}"
 
 
 def _before(layout: Layout, card: ModelCard) -> tuple[str, ...]:

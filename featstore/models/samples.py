@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TEXTS", "canary_texts", "enlarge", "pictures"]
+__all__ = ["TEXTS", "canary_texts", "enlarge", "photographs", "pictures"]
 
 _PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 """Source: scikit-learn's sample images, 427 by 640 pixels, CC BY 2.0."""
@@ -36,6 +36,13 @@ def pictures(number: int, height: int, width: int, seed: int = 0) -> NDArray[np.
             crop = crop[:, ::-1]
         found[i] = enlarge(crop, height, width)
     return found
+
+
+def photographs() -> list[bytes]:
+    """The photographs themselves, as JPEG files."""
+    from importlib.resources import files
+
+    return [(files("sklearn.datasets.images") / name).read_bytes() for name in _PHOTOGRAPHS]
 
 
 def enlarge(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

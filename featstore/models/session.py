@@ -1,4 +1,4 @@
-"""Running a backbone: the sole home of ONNX Runtime.
+"""Running a backbone: the sole home of ONNX Runtime, and the door to the other runtime.
 
 What runs is the bytes that were hashed: a file is read once, compared with its card, looked through,
 and the session is made from that same memory.
@@ -16,14 +16,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import FeatstoreError, IntegrityError, RetryableError, UsageError
-from featstore.models import graphs
+from featstore.models import graphs, openvino_session
 from featstore.records import Artefact, ModelCard
 from featstore.storage import Storage, hashing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Backbone", "Device", "Graph", "devices", "open_bytes", "open_graph", "read_verified", "runtime"]
+    from featstore.models.openvino_session import Compute
+
+__all__ = [
+    "BACKENDS",
+    "Backbone",
+    "Device",
+    "Graph",
+    "check_backend",
+    "cuda_works",
+    "devices",
+    "open_bytes",
+    "open_graph",
+    "read_verified",
+    "runtime",
+]
+
+BACKENDS = ("onnxruntime", "openvino")
+"""The runtimes, the default one first."""
 
 _OUTPUT = "vector"
 
@@ -43,12 +60,14 @@ class Backbone:
     Attributes:
         card: The model's card.
         device: What it really runs on: ``cpu`` or ``cuda:0``.
+        runtime: Name and version of what runs it, as the canaries remember it.
     """
 
-    def __init__(self, card: ModelCard, session: Any, device: str) -> None:
+    def __init__(self, card: ModelCard, compute: Compute, device: str, runtime: str) -> None:
         self.card = card
         self.device = device
-        self._session = session
+        self.runtime = runtime
+        self._compute = compute
 
     def images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeds pictures.
@@ -104,7 +123,7 @@ class Backbone:
         if rows == 0:
             return np.zeros((0, self.card.dim), np.float32)
         try:
-            vectors: NDArray[np.float32] = self._session.run([_OUTPUT], inputs)[0]
+            vectors: NDArray[np.float32] = self._compute(inputs)
         except Exception as error:  # the runtime has no base class of its own
             text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             if isinstance(error, MemoryError) or any(w in str(error).lower() for w in ("alloc", "out of memory")):
@@ -182,7 +201,15 @@ _RESTORE = (
 
 
 def open_bytes(
-    card: ModelCard, content: bytes, *, name: str, device: str = "auto", threads: int = 1, optimise: bool = True
+    card: ModelCard,
+    content: bytes,
+    *,
+    name: str,
+    device: str = "auto",
+    threads: int = 1,
+    optimise: bool = True,
+    backend: str | None = None,
+    callers: int = 1,
 ) -> Backbone:
     """Makes a session from a graph's bytes, on the device that was asked for and no other.
 
@@ -196,9 +223,11 @@ def open_bytes(
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where it works, else the CPU).
         threads: CPU threads within one call; callers in several threads at once should say 1.
         optimise: Let the runtime rewrite the graph; without, on the CPU, each node runs as it is written.
+        backend: ``onnxruntime`` (the default) or ``openvino``, which knows the CPU only.
+        callers: How many threads will call at once; ONNX Runtime takes any number, OpenVINO is made for so many.
 
     Raises:
-        UsageError: There is no such device, or it does not work here.
+        UsageError: There is no such device or backend, or it does not work here.
         IntegrityError: The graph is not the one that the card describes.
     """
     inputs = ("image",) if card.text is None else card.text.inputs
@@ -208,21 +237,53 @@ def open_bytes(
     wanted, _, number = device.partition(":")
     if wanted not in ("cpu", "cuda", "auto") or (number and (wanted != "cuda" or not number.isdecimal())):
         raise UsageError(f"there is no device '{device}'.", hint="Devices: auto, cpu, cuda, cuda:1")
+    check_backend(backend, device)
+    if backend == "openvino":
+        compute = openvino_session.compile_graph(content, name=name, output=_OUTPUT, threads=threads, callers=callers)
+        return Backbone(card, compute, "cpu", openvino_session.runtime())
     index = int(number or 0)
     fixed_shape = card.image is not None
     if wanted == "cpu":
         session = _session(content, name, threads, None, fixed_shape=fixed_shape, optimise=optimise)
-        return Backbone(card, session, "cpu")
+        return Backbone(card, _computing(session), "cpu", runtime())
     problem = _cuda_problem(index)
     if problem is None:
         session = _session(content, name, threads, index, fixed_shape=fixed_shape)
         if session.get_providers()[0] == "CUDAExecutionProvider":
-            return Backbone(card, session, f"cuda:{index}")
+            return Backbone(card, _computing(session), f"cuda:{index}", runtime())
         problem = "ONNX Runtime could not load its CUDA provider (CUDA or cuDNN libraries missing or too old)"
         del session
     if wanted == "cuda":
         raise UsageError(f"--device {device}: {problem}.", hint="Use --device cpu, or mend CUDA; see: featstore doctor")
-    return Backbone(card, _session(content, name, threads, None, fixed_shape=fixed_shape), "cpu")
+    session = _session(content, name, threads, None, fixed_shape=fixed_shape)
+    return Backbone(card, _computing(session), "cpu", runtime())
+
+
+def check_backend(backend: str | None, device: str) -> None:
+    """Refuses a backend that is not there, or a device that it does not know; loads nothing.
+
+    Raises:
+        UsageError: Saying how to get it, or what to leave out.
+    """
+    if backend is None or backend == "onnxruntime":
+        return
+    if backend not in BACKENDS:
+        raise UsageError(f"there is no backend '{backend}'.", hint=f"Backends: {', '.join(BACKENDS)}")
+    if device.startswith("cuda"):
+        raise UsageError(
+            f"--backend openvino runs on the CPU only, and --device {device} was asked for.",
+            hint="Leave one of the two out.",
+        )
+    if not openvino_session.installed():
+        raise UsageError(
+            "--backend openvino needs the package openvino, which is not installed.",
+            hint="Install it: pip install 'featstore[openvino]'",
+        )
+
+
+def cuda_works() -> bool:
+    """Whether ``--device auto`` would try CUDA; loads ONNX Runtime only where there is a GPU."""
+    return bool(_cuda_count()) and _cuda_problem(0) is None
 
 
 def devices() -> list[Device]:
@@ -238,7 +299,7 @@ def devices() -> list[Device]:
 
 
 def runtime() -> str:
-    """Name and version of the inference runtime, as the canaries remember it."""
+    """Name and version of the default runtime, as the canaries remember it."""
     return f"onnxruntime {_onnxruntime().__version__}"
 
 
@@ -251,6 +312,14 @@ def _onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def _computing(session: Any) -> Compute:
+    def compute(inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = session.run([_OUTPUT], inputs)[0]
+        return vectors
+
+    return compute
 
 
 def _session(

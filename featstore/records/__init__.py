@@ -121,12 +121,14 @@ from featstore.records.stores import (
     VerifyReport,
     WeightsInfo,
 )
+from featstore.records.tuning import BenchLine, ModelBench, TunedChoice, Tuning
 from featstore.records.upkeep import DropReport, PurgedHead, PurgedTable, PurgeReport, PurgeScan
 
 __all__ = [
     "FORMAT_VERSION",
     "Artefact",
     "BaselineFigures",
+    "BenchLine",
     "BridgeCard",
     "BridgeResult",
     "Bundle",
@@ -188,6 +190,7 @@ __all__ = [
     "MigrationReport",
     "MigrationResult",
     "Modality",
+    "ModelBench",
     "ModelCard",
     "ModelExport",
     "NeighbourOverlap",
@@ -237,6 +240,8 @@ __all__ = [
     "TableSummary",
     "TableVersion",
     "TextPreprocessing",
+    "TunedChoice",
+    "Tuning",
     "VectorChanges",
     "VerifyReport",
     "WeightsInfo",

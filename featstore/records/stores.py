@@ -27,6 +27,7 @@ __all__ = [
     "ExportOrigin",
     "ExportResult",
     "ExtractResult",
+    "Fidelity",
     "Finding",
     "GcReport",
     "ImagePreprocessing",
@@ -46,6 +47,9 @@ __all__ = [
     "OwnImage",
     "OwnText",
     "Parity",
+    "Quantisation",
+    "QuantisationProof",
+    "QuantisationStep",
     "QueryChange",
     "QueryDifference",
     "QueryOverlap",
@@ -462,6 +466,7 @@ class ExtractResult:
     rates: dict[str, float] = field(default_factory=dict)
     reject_codes: dict[str, int] = field(default_factory=dict)
     device: str | None = None
+    backend: str | None = None
     path: str = ""
     warnings: tuple[str, ...] = ()
 

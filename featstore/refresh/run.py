@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from featstore import addresses, published
-from featstore.errors import DeadlineError, FeatstoreError, GateError, InterruptedRunError
+from featstore.errors import DeadlineError, FeatstoreError, GateError, InterruptedRunError, StatedError
 from featstore.extract import staging
 from featstore.extract.prepare import new_run_id
 from featstore.extract.progress import Reporter
@@ -179,7 +179,7 @@ class _Refresh:
                 self._keep(result)
             except FeatstoreError as second:
                 error.add_note(f"(how the job went could not be written down: {second.message})")
-            if isinstance(error, FeatstoreError):
+            if isinstance(error, StatedError):
                 error.context["result"] = result
             raise
         try:
@@ -202,7 +202,7 @@ class _Refresh:
         except (InterruptedRunError, DeadlineError, KeyboardInterrupt) as error:
             stopped = replace(result, status="interrupted", finished_ts=_now(), beside_error=str(error) or None)
             state.keep(self.layout, self.job, stopped)  # the run itself stays published
-            if isinstance(error, FeatstoreError):
+            if isinstance(error, StatedError):
                 error.context["result"] = replace(result, beside_error=error.message)
             raise
         except FeatstoreError as error:
@@ -303,7 +303,7 @@ class _Refresh:
 
     def _take(self, error: BaseException) -> None:
         """How far an extract had come that ended before it was staged: under its own run the next one goes on."""
-        found = error.context.get("result") if isinstance(error, FeatstoreError) else None
+        found = error.context.get("result") if isinstance(error, StatedError) else None
         if isinstance(found, ExtractResult):
             self.extracted = found
             self.run_id = found.run_id or self.run_id

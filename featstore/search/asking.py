@@ -60,7 +60,8 @@ def asking(layout: Layout, table: FeatureTable, own: ModelCard, model: str) -> A
     card = model_of(layout, model)
     if card.digest == own.digest:
         return None
-    if card.joint_id is not None and card.joint_id == own.joint_id:
+    # Two image towers of one model differ in how they read a picture: those are two spaces like any others.
+    if card.joint_id is not None and card.joint_id == own.joint_id and None in (card.image, own.image):
         return Asking(card)
     bridge = open_space_bridge(layout, card.space_id, own.space_id)
     if bridge is not None:

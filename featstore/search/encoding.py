@@ -74,7 +74,8 @@ class QueryEncoder:
         with self._lock:
             kept = self._opened.get((card.space_id, settings.device))
             if kept is None:
-                kept = open_encoder(self._layout, card, settings)
+                # What is fastest for thousands of items is not what starts soonest for one.
+                kept = open_encoder(self._layout, card, settings, tuned=False)
                 models.check_canaries(self._layout, card, kept.backbone)
                 self._opened[card.space_id, settings.device] = kept
             return kept

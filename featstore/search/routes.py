@@ -172,7 +172,8 @@ class Routes:
             other = load_card(self._layout, origin.space_id)
         except NotFoundError:
             return False
-        return other.joint_id == self.asking.joint_id and origin.digest in (None, other.digest)
+        joint = other.joint_id == self.asking.joint_id and None in (other.image, self.asking.image)
+        return joint and origin.digest in (None, other.digest)
 
     def _items(self, rows: NDArray[np.int64], asked: Sequence[Query]) -> NDArray[np.float32]:
         if self._other is not None:
@@ -233,11 +234,10 @@ class Routes:
     def _image_tower(self) -> ModelCard:
         """The store's image tower of the two-tower model that has embedded this table's texts."""
         folders = self._layout.storage.folders("models") if self.card.joint_id is not None else []
-        for space in folders:
-            if self._layout.storage.exists(self._layout.model_card(space)):
-                card = load_card(self._layout, space)
-                if card.modality == "image" and card.joint_id == self.card.joint_id:
-                    return card
+        cards = (load_card(self._layout, s) for s in folders if self._layout.storage.exists(self._layout.model_card(s)))
+        towers = [card for card in cards if card.image is not None and card.joint_id == self.card.joint_id]
+        if towers:
+            return min(towers, key=lambda card: (card.image is not None and card.image.decode, card.space_id))
         raise UsageError(
             f"'{self._table.name}' holds texts in the space {self._table.space_id}, and a picture was asked.",
             hint="Ask by --text, --id or --vectors. Pictures find texts only where the two towers of one model have "

@@ -72,14 +72,12 @@ class FolderSource:
             StorageError: It cannot be listed.
         """
         listing = self._list()
-        paths, stats = listing.paths[:limit], listing.stats[:limit]
+        paths, found_marks = listing.paths[:limit], listing.marks[:limit]
         progress("list", len(paths), len(paths))
         ids = [walk.escape(path) for path in paths]
         marks = np.empty((len(paths), 3), np.int64)
-        for column, name in enumerate(("st_size", "st_mtime_ns", "st_ino")):
-            values = np.fromiter(
-                (getattr(found, name) for found in stats), np.uint64 if column == 2 else np.int64, len(stats)
-            )
+        for column, kind in enumerate((np.int64, np.int64, np.uint64)):
+            values = np.fromiter((found[column] for found in found_marks), kind, len(found_marks))
             marks[:, column] = values.view(np.int64)
 
         hashes: NDArray[np.object_] = np.full(len(ids), None, dtype=object)

@@ -130,7 +130,7 @@ class ListSource(FolderSource):
         else:
             if stat.S_ISREG(stats.st_mode):
                 found.paths.append(relative)
-                found.stats.append(stats)
+                found.marks.append(walk.Marks.of(stats))
             else:
                 _refuse(found, relative, "not_a_file", "it is a folder, pipe, socket or device, not a regular file.")
 

@@ -24,7 +24,7 @@ from featstore.storage import Stat, Storage, hashing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TableSource", "open_table"]
+__all__ = ["TableSource", "open_table", "touched"]
 
 _TEXTS: dict[str, Callable[[Path], Rows]] = {
     ".csv": lambda path: Delimited(path, ","),
@@ -140,6 +140,22 @@ class _RowReader:
         if content is None or digest != self._hashes[row]:
             raise ItemError("read", "changed_during_run", "the row's content changed after it was listed.")
         return content  # type: ignore[no-any-return]
+
+
+def touched(uri: str, previous: pa.Table) -> bool:
+    """Whether a table's file is not the one that the last scan has read; nothing of it is read for that.
+
+    Args:
+        uri: The source's.
+        previous: Columns of that scan's items, at least one.
+
+    Returns:
+        False also for sources that are no table files, and where their items are files of their own.
+    """
+    notes, path = recall(previous), Path(uri)
+    if notes is None or "marks" not in notes or not path.is_file():
+        return False
+    return bool(notes["marks"] != _as_list(Storage(path.parent).stat(path.name)))
 
 
 def _pictures(path: Path, options: SourceOptions) -> Pictures:

@@ -12,12 +12,26 @@ import re
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from featstore.records import Reject
 
-__all__ = ["Listing", "beginnings", "escape", "list_folder", "unescape"]
+__all__ = ["Listing", "Marks", "beginnings", "escape", "list_folder", "unescape"]
 
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
+
+
+class Marks(NamedTuple):
+    """What tells a changed file; all that is kept of its status, of which a million would fill 700 MB."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stats: os.stat_result) -> Marks:
+        """Those of a file."""
+        return cls(stats.st_size, stats.st_mtime_ns, stats.st_ino)
 
 
 @dataclass(slots=True)
@@ -25,7 +39,7 @@ class Listing:
     """Files of the wanted kind, in the order of their paths' bytes, and everything else that was met."""
 
     paths: list[bytes] = field(default_factory=list)
-    stats: list[os.stat_result] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     unreachable: list[str] = field(default_factory=list)
@@ -64,7 +78,7 @@ def list_folder(root: bytes, suffixes: frozenset[bytes]) -> Listing:
         OSError: The root itself cannot be listed.
     """
     found = Listing()
-    files: list[tuple[bytes, os.stat_result]] = []
+    files: list[tuple[bytes, Marks]] = []
     real_root = os.path.join(os.path.realpath(root), b"")
     with os.scandir(root):
         pass  # the root's own failure is the caller's; a folder's further down becomes a reject
@@ -84,7 +98,7 @@ def list_folder(root: bytes, suffixes: frozenset[bytes]) -> Listing:
             found.unreachable += beginnings(folder)
     files.sort(key=lambda file: file[0])
     found.paths = [path for path, _ in files]
-    found.stats = [stats for _, stats in files]
+    found.marks = [marks for _, marks in files]
     found.rejects.sort(key=lambda reject: reject.item_id)
     return found
 
@@ -94,7 +108,7 @@ def _sort_in(
     folder: bytes,
     suffixes: frozenset[bytes],
     real_root: bytes,
-    files: list[tuple[bytes, os.stat_result]],
+    files: list[tuple[bytes, Marks]],
     pending: list[bytes],
     found: Listing,
 ) -> None:
@@ -137,7 +151,7 @@ def _sort_in(
             _refuse(found, path, "unreadable", f"the file cannot be looked at: {error.strerror or error}.")
             return
     if stat.S_ISREG(stats.st_mode):
-        files.append((path, stats))
+        files.append((path, Marks.of(stats)))
     else:
         _refuse(found, path, "not_a_file", "it is a pipe, socket or device, not a regular file.")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from featstore.errors import IntegrityError, UsageError
@@ -16,6 +17,7 @@ from featstore.storage.tree import Storage
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from pydantic import TypeAdapter
 
 __all__ = ["declared", "find", "parse", "read", "render", "sign", "to_json", "write"]
 
@@ -65,7 +67,7 @@ def parse(content: bytes, kind: type[Record], *, where: str) -> Record:
     Raises:
         IntegrityError: It was changed, cut short, or written by a newer featstore.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     from featstore.records import FORMAT_VERSION  # making the records takes longer than a help text may
 
@@ -88,9 +90,18 @@ def parse(content: bytes, kind: type[Record], *, where: str) -> Record:
             hint="Restore the file from a backup; featstore never edits it by hand and neither should you.",
         )
     try:
-        return TypeAdapter(kind).validate_python(body)
+        found: Record = _checker(kind).validate_python(body)
     except ValidationError as error:
         raise IntegrityError(f"{where} does not hold a {kind.__name__}: {error}.") from error
+    return found
+
+
+@cache
+def _checker(kind: type[Record]) -> TypeAdapter[Record]:
+    """What checks the values of a record; made once for each kind, which takes a hundred times as long as a check."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def declared(content: bytes, kind: type[Record], *, where: str) -> Record:

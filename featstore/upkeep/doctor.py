@@ -113,6 +113,12 @@ def _devices(layout: Layout) -> list[Check]:
             checks.append(Check(name=name, status="ok", value=f"{device.detail}; no model in the store to run yet"))
         else:
             checks.append(_one_item(layout, card, name, device.name))
+    if "openvino" in models.versions():
+        name = "backend openvino"
+        if card is None:
+            checks.append(Check(name=name, status="ok", value="cpu; no model in the store to run yet"))
+        else:
+            checks.append(_one_item(layout, card, name, "cpu", "openvino"))
     return checks
 
 
@@ -126,9 +132,9 @@ def _some_model(layout: Layout) -> ModelCard | None:
     return None
 
 
-def _one_item(layout: Layout, card: ModelCard, name: str, device: str) -> Check:
+def _one_item(layout: Layout, card: ModelCard, name: str, device: str, backend: str | None = None) -> Check:
     try:
-        backbone = models.open_backbone(layout, card, device=device, threads=1)
+        backbone = models.open_backbone(layout, card, device=device, threads=1, backend=backend)
         models.check_canaries(layout, card, backbone)
         started = time.perf_counter()
         if card.image is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featstore.compare import rate
-from featstore.errors import FeatstoreError, InterruptedRunError
+from featstore.encode import rate
+from featstore.errors import FeatstoreError
 from featstore.extract import chunks, opening
 from featstore.extract.shard import open_encoder, open_items
 from featstore.index import files, own
@@ -52,8 +53,6 @@ def costs(
     cards = [load_card(layout, table.space_id) for table in (before, after)]
     try:
         rates, why = _rates(layout, before.name, cards, device)
-    except InterruptedRunError:
-        raise
     except FeatstoreError as error:  # the source is gone, a device does not work: no reason not to report the rest
         rates, why = None, f"the models were not timed: {error.message}"
     there = own(layout, before)
@@ -85,7 +84,8 @@ def _rates(
     if rows is None:
         return None, "the models were not timed: no list of the source's items is kept"
     encoders = [open_encoder(layout, card, settings) for card in cards]
-    rates = rate.side_by_side(encoders, source, rows)
+    read = source.reader(rows).read
+    rates = [statistics.median(found) for found in rate.side_by_side(encoders, read, rows.num_rows)]
     if not all(rates):
         return None, f"the models were not timed: the items cannot be read from {record.uri}"
     return rates, None

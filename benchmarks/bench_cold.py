@@ -1,0 +1,111 @@
+"""The first answer of a fresh process: CPU seconds of all its threads, user and system.
+
+    python benchmarks/bench_cold.py            # about 3 minutes, writes benchmarks/results/cold.md
+    python benchmarks/bench_cold.py --quick    # a look
+
+A table of 20,000 texts embedded by MiniLM with an index; then the command line as a shell starts it, each time a new
+process: a search by a text, one by an item of the table, and beside them ``featstore --help``, ``models list`` and an
+interpreter that only imports the libraries a search by text cannot do without. Files are in the page cache. CPU
+seconds, since a process that lets threads spin is no faster for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import Row, machine, median, rounds_of, write
+
+import featstore
+
+ASKED = 1.5
+LIBRARIES = "import numpy, pyarrow.compute, pyarrow.parquet, onnxruntime, onnx, tokenizers, faiss, deltalake, pydantic"
+
+
+def process(arguments: list[str]) -> tuple[float, float]:
+    """CPU and wall seconds of one process."""
+    start = time.perf_counter()
+    child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    said = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed: {said.decode()}")
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - start
+
+
+def table_of(store: featstore.Store, folder: Path, count: int) -> None:
+    """Numbered texts as a table with an index."""
+    source = folder / "texts.jsonl"
+    rows = (
+        {"id": f"{at:06d}", "text": f"row {at} of shop {at % 97}", "shop": f"shop {at % 97}"} for at in range(count)
+    )
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    store.extract(source, model="minilm", name="texts", id_column="id")
+    store.index("texts")
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few texts, two rounds, nothing is written")
+    parser.add_argument("--rounds", type=int, default=9, help="at least 7 for figures to be quoted")
+    options = parser.parse_args()
+    count = 1_000 if options.quick else 20_000
+    rounds = rounds_of(options.quick, options.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "store"
+        table_of(featstore.open(path), Path(name), count)
+        cli, at = ["-m", "featstore.cli"], ["--store", str(path)]
+        ways = {
+            "search NAME --text": [*cli, "search", "texts", "--text", "row 5 of a shop", *at],
+            "search NAME --id": [*cli, "search", "texts", "--id", "000005", *at],
+            "models list": [*cli, "models", "list", *at],
+            "--help": [*cli, "--help"],
+            "the libraries alone": ["-c", LIBRARIES],
+        }
+        found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for arguments in ways.values():
+            process(arguments)
+        for number in range(rounds):
+            for way, arguments in ways.items():
+                found[way].append(process(arguments))
+                print(f"  round {number + 1}/{rounds}  {way}: {found[way][-1][0]:.2f} s CPU", file=sys.stderr)
+    lines = [
+        "# The first answer of a fresh process",
+        "",
+        f"`python benchmarks/bench_cold.py` · {count:,} texts × 384 with an index · {rounds} processes of each kind, "
+        "in turn; medians [min–max].",
+        "",
+        machine("onnxruntime-gpu", "faiss-cpu", "numpy", "pyarrow"),
+        "",
+        "| process | CPU s | wall s |",
+        "|---|---|---|",
+    ]
+    for way, each in found.items():
+        cpu, wall = np.array(each).T
+        lines.append(f"| {way} | {median(cpu):.2f} [{cpu.min():.2f}–{cpu.max():.2f}] | {median(wall):.2f} |")
+    rows = [
+        Row(
+            work=f"first answer, cold: `{way}`, {count:,} texts",
+            beside="",
+            figures=[cpu for cpu, _ in found[way]],
+            asked=ASKED,
+            unit="s CPU",
+        )
+        for way in list(ways)[:2]
+    ]
+    write("cold", lines, keep=not options.quick, rows=rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
