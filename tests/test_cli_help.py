@@ -32,7 +32,7 @@ def _help(command: str) -> str:
     return done.out
 
 
-def test_help_takes_less_than_three_tenths_of_a_second_of_cpu() -> None:
+def test_help_takes_less_than_four_tenths_of_a_second_of_cpu() -> None:
     took = []
     for _ in range(3):
         process = subprocess.Popen([*COMMAND, "--help"], env=environment(), stdout=subprocess.DEVNULL)
@@ -40,7 +40,7 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_cpu() -> None:
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
         took.append(usage.ru_utime + usage.ru_stime)
-    assert min(took) < 0.3, took
+    assert min(took) < 0.4, took  # torch alone would be seconds, any other library a tenth
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_canaries_are_checked_again_only_when_something_changed(
     monkeypatch.setattr(parity_module, "_embed", lambda *given: runs.append(1) or embed(*given))
     check_canaries(layout, card, backbone)
     assert not runs  # they were made with this very combination
-    monkeypatch.setattr(session, "runtime", lambda: "onnxruntime 99.0")
+    monkeypatch.setattr(backbone, "runtime", "onnxruntime 99.0")
     check_canaries(layout, card, backbone)
     check_canaries(layout, card, backbone)
     assert len(runs) == 1

@@ -23,9 +23,9 @@ THUMBNAIL = 128
 
 _QUALITY = 80
 
-# A decoder that reduces must leave so many times the size that the resize aims at. On photographs of 6 to 12
-# megapixels (EfficientNet-lite0, against exact decoding) 1 gives cosines of 0.9986 on average and 0.996 at the
-# first percentile, 1.5 gives 0.9997 and 0.999, 2 gives 0.9998 and 0.9995 for a tenth to a quarter more time.
+# How much larger than what the resize aims at a picture that the decoder has reduced must still be. At 1 the
+# first percentile of the cosine with exact decoding suffers; at 2, six megapixels are reduced by half only, not to a
+# quarter, and the gain of speed is halved with it.
 _LEFT = 1.5
 _FILTERS = {"bilinear": ("bilinear", 1), "bicubic": ("catmull_rom", 2), "lanczos": ("lanczos3", 3)}  # name, radius
 _thread = threading.local()  # a resizer keeps scratch memory: one for each thread
