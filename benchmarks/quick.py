@@ -5,7 +5,7 @@
 
 No absolute time is compared: each work is measured in turn with a peer that featstore has no part in (torch eager,
 sentence-transformers, numpy), and the median ratio of the rounds with the kept one. What falls below two
-thirds of it is measured once more before it counts. The sizes are small, so the ratios are not those of
+thirds of it is measured again, twice at most, before it counts. The sizes are small, so the ratios are not those of
 results/speed.md: a run's fixed costs weigh more.
 """
 
@@ -36,6 +36,7 @@ from featstore.neighbours import exact
 KEPT = Path(__file__).parent / "kept.json"
 LOST = 1 / 3
 ROUNDS = 7
+REPEATS = 2  # a shared machine has bad minutes
 REPEATED = 3
 
 # Of a work: featstore's way and its peer's, each doing it once and returning its seconds.
@@ -135,7 +136,9 @@ def main() -> int:
             for work, pair in group().items():
                 each = measured(work, pair, options.rounds)
                 least = (1 - LOST) * kept.get(work, 0.0)
-                if median(each) < least:
+                for _ in range(REPEATS):
+                    if median(each) >= least:
+                        break
                     print(f"  {work}: {median(each):.2f} is below {least:.2f}; once more", file=sys.stderr)
                     each = measured(work, pair, options.rounds)
                 found[work] = round(median(each), 3)
