@@ -1,6 +1,6 @@
 """Whether anything has become slower: a few ratios against peers of the same run, beside those that are kept.
 
-    make bench-quick                       # under four minutes; fails where a ratio lost more than a third
+    make bench-quick                       # about five minutes; fails where a ratio lost more than a third
     python benchmarks/quick.py --keep      # writes benchmarks/kept.json anew, on a quiet machine
 
 No absolute time is compared: each work is measured in turn with a peer that featstore has no part in (torch eager,

@@ -32,15 +32,15 @@ def _help(command: str) -> str:
     return done.out
 
 
-def test_help_takes_less_than_four_tenths_of_a_second_of_cpu() -> None:
-    took = []
-    for _ in range(3):
+def test_help_takes_less_than_three_tenths_of_a_second_of_cpu() -> None:
+    took: list[float] = []
+    while len(took) < 10 and min(took, default=1.0) >= 0.3:  # the best of ten: what shares the cores only adds
         process = subprocess.Popen([*COMMAND, "--help"], env=environment(), stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
         took.append(usage.ru_utime + usage.ru_stime)
-    assert min(took) < 0.4, took  # torch alone would be seconds, any other library a tenth
+    assert min(took) < 0.3, took
 
 
 @pytest.mark.parametrize(

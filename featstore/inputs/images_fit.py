@@ -25,7 +25,7 @@ _QUALITY = 80
 
 # How much larger than what the resize aims at a picture that the decoder has reduced must still be. At 1 the
 # first percentile of the cosine with exact decoding suffers; at 2, six megapixels are reduced by half only, not to a
-# quarter, and the gain of speed is halved with it.
+# quarter, and the decoder has more to do.
 _LEFT = 1.5
 _FILTERS = {"bilinear": ("bilinear", 1), "bicubic": ("catmull_rom", 2), "lanczos": ("lanczos3", 3)}  # name, radius
 _thread = threading.local()  # a resizer keeps scratch memory: one for each thread
