@@ -13,7 +13,7 @@ WORKERS ?= 2
 PEERS := .bench/peers
 EMBEDDERS := .bench/embedders
 
-.PHONY: help venv demo test test-heavy browser lint format schemas bench bench-quick bench-search bench-peers bench-heads clean
+.PHONY: help venv demo test test-heavy browser lint format schemas bench bench-quick bench-search bench-peers bench-heads bench-finetune clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make bench-search the search benchmark beside its peers, about a quarter of an hour'
 	@echo 'make bench-peers  other programs that make embeddings, on the same files with the same weights'
 	@echo 'make bench-heads  the heads benchmark beside scikit-learn, about 10 minutes'
+	@echo 'make bench-finetune  fine-tuning beside frozen heads, and what its gates let through, about 35 minutes'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
 venv: $(READY)
@@ -94,6 +95,9 @@ bench-peers: venv $(EMBEDDERS)/.installed
 
 bench-heads: venv
 	$(BIN)/python benchmarks/bench_heads.py
+
+bench-finetune: venv
+	$(BIN)/python benchmarks/bench_finetune.py
 
 $(PEERS)/.installed: benchmarks/search-peers.txt
 	$(PYTHON) -m venv --clear $(PEERS)

@@ -1,7 +1,7 @@
 """JPEG files to a committed table, against torch eager with a DataLoader on the same files.
 
-    python benchmarks/bench_images.py                 # about 15 minutes, writes benchmarks/results/images.md
-    python benchmarks/bench_images.py --only large    # one part: resnet50, lite0, or photographs of 6 megapixels
+    python benchmarks/bench_images.py                 # writes benchmarks/results/images.md; int8 of ResNet-50 is slow
+    python benchmarks/bench_images.py --only large    # one part, the others' figures stay; also resnet50, lite0, int8
     python benchmarks/bench_images.py --quick         # a look
 
 featstore's time is all of ``store.extract``: listing and hashing the files, opening the session, decoding,
@@ -10,11 +10,15 @@ is decoding, inference and one ``np.save``; its model is in memory before the cl
 with 0, 1 and 2 DataLoader workers and 1 and 2 threads first; the fastest combination takes part in the rounds.
 ResNet-50 has random weights (speed does not depend on them), EfficientNet-lite0 its ImageNet weights.
 The photographs of 6 megapixels are enlarged ones, decoded exactly, as torch does it, and with ``--decode fast``.
+A model in 8 bits has a row only if the default gate has let it through, calibrated and judged on the photographs of
+solar cells of the elpv-dataset package (2,624, CC BY-NC-SA 4.0); its probe is whether a cell is defective.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import importlib.util
 import itertools
 import shutil
 import sys
@@ -27,7 +31,7 @@ import numpy as np
 import torch
 import torchvision
 from bounds import image_bound
-from measure import Row, machine, median, paired, ratio, ratios, rounds_of, write
+from measure import Row, machine, median, paired, ratio, ratios, rounds_of, write, write_part
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
@@ -36,9 +40,12 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
 import featstore
+from featstore.errors import GateError
 
 SMALL, LARGE = (500, 375), (2832, 2124)
 LITE0 = "efficientnet_lite0"
+_EIGHT = "featstore, int8"
+_WEAK = "eager runs depthwise convolutions at 8 % of the cores' peak"
 
 
 def photos(folder: Path, count: int, size: tuple[int, int] = SMALL) -> Path:
@@ -145,6 +152,16 @@ def resnet50(folder: Path) -> tuple[torch.nn.Module, Path]:
     return network, path
 
 
+def fastest(network: torch.nn.Module, files: Files, out: Path) -> tuple[str, int, int]:
+    """Torch at its best: what to call it, DataLoader workers, threads."""
+    search = {}
+    for workers, threads in itertools.product((0, 1, 2), (1, 2)):
+        search[workers, threads] = eager(network, files, out, workers=workers, threads=threads)()
+        print(f"  torch eager, {workers} workers, {threads} threads: {search[workers, threads]:.2f} s", file=sys.stderr)
+    workers, threads = min(search, key=lambda key: search[key])
+    return f"torch eager, {workers} workers, {threads} {'thread' if threads == 1 else 'threads'}", workers, threads
+
+
 def compare(
     title: str,
     network: torch.nn.Module,
@@ -177,13 +194,7 @@ def compare(
         compiled: Whether torch.compile takes part.
     """
     out = scratch / "torch.npy"
-    settings = list(itertools.product((0, 1, 2), (1, 2)))
-    search = {}
-    for workers, threads in settings:
-        search[workers, threads] = eager(network, files, out, workers=workers, threads=threads)()
-        print(f"  torch eager, {workers} workers, {threads} threads: {search[workers, threads]:.2f} s", file=sys.stderr)
-    workers, threads = min(search, key=lambda key: search[key])
-    best = f"torch eager, {workers} workers, {threads} {'thread' if threads == 1 else 'threads'}"
+    best, workers, threads = fastest(network, files, out)
     ways = {"featstore": way, best: eager(network, files, out, workers=workers, threads=threads)}
     if compiled:
         torch.set_num_threads(threads)
@@ -198,7 +209,8 @@ def compare(
     seconds = paired(ways, rounds)
     count = {name: len(files) for name in ways} | {"torch.compile, same loader": len(files) // 32 * 32}
     base = seconds[best]
-    lines = [f"### {title}", "", "| way | images/s | times torch eager |", "|---|---|---|"]
+    lines = [f"### {title}", "", f"{len(files)} {pictures}, {rounds} paired rounds.", ""]
+    lines += ["| way | images/s | times torch eager |", "|---|---|---|"]
     for name, found in seconds.items():
         each = [s / count[name] * len(files) for s in found]
         lines.append(f"| {name} | {len(files) / median(each):.1f} | {ratio(base, each)} |")
@@ -215,11 +227,115 @@ def compare(
     lines += ["", f"Cosine between featstore's and torch's vectors: {spread}, {cosine.min():.6f} at least."]
     work, fidelity = f"{title} fp32, {pictures} to a committed table", f"cosine ≥ {cosine.min():.5f}"
     times = ratios(base, seconds["featstore"])
-    rows = [Row(work=work, beside=best, figures=times, asked=asked, bound=share, fidelity=fidelity, weak=weak)]
-    if compiled:
-        times = ratios(each, seconds["featstore"])
-        rows.append(Row(work=work, beside="torch.compile, same loader", figures=times, asked=1.4, fidelity=fidelity))
-    return [*lines, ""], rows
+    row = Row(
+        work=work, beside=best, figures=times, asked=asked, bound=share, fidelity=fidelity, weak=weak, section=title
+    )
+    if not compiled:
+        return [*lines, ""], [row]
+    times = ratios(each, seconds["featstore"])
+    other = "torch.compile, same loader"
+    return [*lines, ""], [row, Row(work=work, beside=other, figures=times, asked=1.4, fidelity=fidelity, section=title)]
+
+
+def cells(file: Path) -> Path:
+    """The folder of the photographs of solar cells; their labels are written to ``file``, where they are sure."""
+    spec = importlib.util.find_spec("elpv_dataset")
+    assert spec is not None, "elpv-dataset is not installed: pip install 'featstore[demo]'"
+    assert spec.origin is not None
+    data = Path(spec.origin).parent / "data"
+    rows = [line.split() for line in (data / "labels.csv").read_text("utf-8").splitlines()]
+    with file.open("w", newline="", encoding="utf-8") as written:
+        writer = csv.writer(written)
+        writer.writerow(("path", "defect"))
+        writer.writerows((path, {0.0: "sound", 1.0: "defective"}.get(float(chance), "")) for path, chance, _ in rows)
+    return data
+
+
+def compare_int8(
+    title: str,
+    network: torch.nn.Module,
+    files: Files,
+    rounds: int,
+    scratch: Path,
+    *,
+    store: featstore.Store,
+    model: str,
+    weights: Path | None,
+    asked: float | None,
+    weak: str = "",
+) -> tuple[list[str], list[Row]]:
+    """One table: featstore in 8 and in 32 bits and torch at its best; no row where the gate refuses 8 bits.
+
+    Args:
+        title: The heading.
+        network: Torch's.
+        files: The pictures.
+        rounds: Paired rounds.
+        scratch: For torch's vectors.
+        store: Where featstore writes.
+        model: Featstore's name of the network.
+        weights: Its file, if it is not in a package.
+        asked: The ratio to reach beside torch eager; None where nothing is asked.
+        weak: Why torch eager says little for this network.
+    """
+    lines = [f"### {title}", ""]
+    labels = scratch / "cells.csv"
+    how = {"source_root": cells(labels), "image_column": "path", "id_column": "path", "label_column": "defect"}
+    print(f"  quantising {model}", file=sys.stderr, flush=True)
+    try:
+        judged = store.extract(labels, model=model, weights=weights, name=f"judged-{model}", precision="int8", **how)
+    except GateError as error:
+        steps = error.context["steps"]
+        assert isinstance(steps, tuple)
+        lines += ["No figures: the gate refused every way that was tried, on photographs of solar cells.", ""]
+        lines += ["| way | cosine, first percentile | neighbours that stay | refused |", "|---|---|---|---|"]
+        for step in steps:
+            near = step.fidelity
+            overlap = f"{near.overlap:.3f}" if near.overlap else "not looked at"
+            lines.append(f"| {step.recipe} | {near.p1_cosine:.4f} | {overlap} | {'; '.join(step.failed)} |")
+        return [*lines, ""], []
+    card = store.model(judged.space_id)
+    assert card.quantisation is not None
+    step = card.quantisation.steps[-1]
+    near = step.fidelity
+    assert near.accuracy is not None
+    assert near.accuracy_before is not None
+    fidelity = (
+        f"cosine {near.mean_cosine:.4f} on average, {near.p1_cosine:.4f} at the first percentile, {near.overlap:.3f} "
+        f"of neighbours stay, probe {near.accuracy_before:.3f} → {near.accuracy:.3f} (difference "
+        f"{near.accuracy_low:+.3f} to {near.accuracy_high:+.3f}), on {near.items:,} held-out photographs"
+    )
+    folder, out = files.files[0].parent, scratch / "torch.npy"
+    best, workers, threads = fastest(network, files, out)
+    peer = eager(network, files, out, workers=workers, threads=threads)
+    exact = ours(store, folder, model, weights, table=f"whole-{model}")
+    small = ours(store, folder, judged.space_id, None, table=f"small-{model}")
+    ways = {_EIGHT: small, "featstore": exact, best: peer}
+    for way in (small, exact):
+        way()
+    seconds = paired(ways, rounds)
+    lines += [
+        f"{len(files)} JPEGs of {SMALL[0]} × {SMALL[1]}, {rounds} paired rounds.",
+        "",
+        "| way | images/s | times torch eager |",
+        "|---|---|---|",
+        *(f"| {n} | {len(files) / median(each):.1f} | {ratio(seconds[best], each)} |" for n, each in seconds.items()),
+        "",
+    ]
+    share = image_bound(store, judged.space_id, files.files) / median(seconds[_EIGHT])
+    lines += [f"Decoding and inference alone, on all cores: {share:.0%} of featstore's time in 8 bits.", ""]
+    lines += [f"int8 ({step.recipe}) beside fp32: {fidelity}.", ""]
+    row = Row(
+        work=f"{title}, JPEGs of {SMALL[0]} × {SMALL[1]} to a committed table",
+        beside=best,
+        figures=ratios(seconds[best], seconds[_EIGHT]),
+        asked=asked,
+        bound=share,
+        fidelity=fidelity,
+        weak=weak,
+        section=title,
+    )
+    return lines, [row]
 
 
 def main() -> int:
@@ -228,16 +344,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few pictures, two rounds, nothing is written")
     parser.add_argument("--rounds", type=int, default=7, help="at least 7 for figures to be quoted")
     parser.add_argument("--images", type=int, default=96, help="how many pictures; lite0 takes twice as many")
-    parser.add_argument("--only", choices=("resnet50", "lite0", "large"), help="only this part")
+    parts = ("resnet50", "lite0", "large", "int8", "resnet50-int8", "lite0-int8")
+    parser.add_argument("--only", choices=parts, help="only this part; int8 is both of its models")
     options = parser.parse_args()
     rounds = rounds_of(options.quick, options.rounds)
     count = 32 if options.quick else options.images
     lines = [
         "# JPEG files to a committed table",
         "",
-        f"`python benchmarks/bench_images.py` · {count} (ResNet-50) and {2 * count} (lite0) JPEGs of 500 × 375, "
-        f"{count // 2} (lite0) of {LARGE[0]} × {LARGE[1]} · "
-        f"one run, {rounds} paired rounds · ratios are median [min–max], higher is faster.",
+        "`python benchmarks/bench_images.py` · each part in one run of paired rounds · ratios are median [min–max], "
+        "higher is faster.",
         "",
         machine("torch", "torchvision", "onnxruntime-gpu", "timm"),
         "",
@@ -246,10 +362,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         store = featstore.open(scratch / "store")
+        imagenet = prepared(InterpolationMode.BILINEAR, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        half = prepared(InterpolationMode.BICUBIC, [0.5] * 3, [0.5] * 3)
         if options.only in (None, "resnet50"):
             network, weights = resnet50(scratch)
             folder = photos(scratch / "photos", count)
-            imagenet = prepared(InterpolationMode.BILINEAR, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
             way = ours(store, folder, "resnet50", weights)
             found = compare(
                 "ResNet-50",
@@ -264,7 +381,6 @@ def main() -> int:
                 compiled=False,
             )
             lines, rows = lines + found[0], rows + found[1]
-        half = prepared(InterpolationMode.BICUBIC, [0.5] * 3, [0.5] * 3)
         if options.only in (None, "lite0"):
             folder = photos(scratch / "more", 2 * count)
             way = ours(store, folder, "efficientnet_lite0", None)
@@ -278,7 +394,7 @@ def main() -> int:
                 store=store,
                 table="efficientnet_lite0-0",
                 asked=4.5,
-                weak="eager runs depthwise convolutions at 8 % of the cores' peak",
+                weak=_WEAK,
                 compiled=True,
             )
             lines, rows = lines + found[0], rows + found[1]
@@ -299,7 +415,38 @@ def main() -> int:
                     compiled=False,
                 )
                 lines, rows = lines + found[0], rows + found[1]
-    write("images", lines, keep=not options.quick and options.only is None, rows=rows)
+        if options.only in (None, "int8", "resnet50-int8"):
+            network, weights = resnet50(scratch)
+            found = compare_int8(
+                "ResNet-50 int8 (random weights)",
+                network,
+                Files(photos(scratch / "eight", count), imagenet),
+                rounds,
+                scratch,
+                store=store,
+                model="resnet50",
+                weights=weights,
+                asked=5.0,
+            )
+            lines, rows = lines + found[0], rows + found[1]
+        if options.only in (None, "int8", "lite0-int8"):
+            found = compare_int8(
+                "EfficientNet-lite0 int8",
+                lite0(),
+                Files(photos(scratch / "eight-more", 2 * count), half),
+                rounds,
+                scratch,
+                store=store,
+                model=LITE0,
+                weights=None,
+                asked=None,
+                weak=_WEAK,
+            )
+            lines, rows = lines + found[0], rows + found[1]
+    if options.only is None:
+        write("images", lines, keep=not options.quick, rows=rows)
+    else:
+        write_part("images", lines, keep=not options.quick, rows=rows)
     return 0
 
 

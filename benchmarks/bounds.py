@@ -38,7 +38,7 @@ def image_bound(store: featstore.Store, space_id: str, files: Sequence[Path], ba
     return (time.process_time() - start) / available_cpus()
 
 
-def text_bound(store: featstore.Store, space_id: str, contents: Sequence[str], budget: int = 512) -> float:
+def text_bound(store: featstore.Store, space_id: str, contents: Sequence[str], budget: int = 256) -> float:
     """Seconds that tokenising and inference of some texts take at least, on all cores."""
     card = models.load_card(store.layout, space_id)
     assert card.text is not None

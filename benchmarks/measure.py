@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["RESULTS", "Row", "machine", "median", "paired", "ratio", "ratios", "rounds_of", "write"]
+__all__ = ["RESULTS", "Row", "machine", "median", "paired", "ratio", "ratios", "rounds_of", "write", "write_part"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,6 +30,7 @@ class Row:
         bound: The share of what the bare computation allows on these cores, measured apart.
         fidelity: How the results agree.
         weak: Why the peer says little, where it does.
+        section: The heading that it stands under in the benchmark's own report, where that is measured in parts.
     """
 
     work: str
@@ -40,6 +41,7 @@ class Row:
     bound: float | None = None
     fidelity: str = ""
     weak: str = ""
+    section: str = ""
 
 
 def paired(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -103,6 +105,46 @@ def write(name: str, lines: Sequence[str], *, keep: bool, rows: Sequence[Row] = 
         if rows:
             body = [asdict(row) | {"figures": [round(figure, 4) for figure in row.figures]} for row in rows]
             (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_part(name: str, lines: Sequence[str], *, keep: bool, rows: Sequence[Row]) -> None:
+    """As ``write``, for a run that measured some parts only: what ``results/NAME.md`` says of others stays.
+
+    A part is a section under ``###``; one of the same heading is replaced, with its rows.
+
+    Args:
+        name: Of the benchmark.
+        lines: The report, its head first.
+        keep: Whether its figures are to be quoted.
+        rows: As for ``write``.
+
+    Raises:
+        SystemExit: The other parts were measured on another machine or with other versions.
+    """
+    kept, table = RESULTS / f"{name}.md", RESULTS / f"{name}.json"
+    if not keep or not kept.is_file() or not table.is_file():
+        return write(name, lines, keep=keep, rows=rows)
+    head, before = _sections(kept.read_text().splitlines())
+    own, now = _sections(lines)
+    here = own[-2]
+    if here not in head:
+        print("\n".join(lines))
+        raise SystemExit(f"the other parts of {name} were not measured on {here}: measure all of them")
+    body = [line for section in (before | now).values() for line in section]
+    others = [row for row in (Row(**row) for row in json.loads(table.read_text())) if f"### {row.section}" not in now]
+    write(name, [*head, *body], keep=True, rows=[*others, *rows])
+
+
+def _sections(lines: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """What stands before the first section, and the sections by their heading."""
+    head: list[str] = []
+    found: dict[str, list[str]] = {}
+    section = head
+    for line in lines:
+        if line.startswith("### "):
+            section = found.setdefault(line, [])
+        section.append(line)
+    return head, found
 
 
 def rounds_of(quick: bool, rounds: int) -> int:

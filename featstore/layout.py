@@ -94,6 +94,19 @@ class Layout:
         folder = f"crossings/{from_space}/{to_space}"
         return f"{folder}/{file}" if file else folder
 
+    # fine-tuned backbones
+    def finetunes(self, name: str = "") -> str:
+        """The fine-tunings on a table's labels, each in a folder of its key; without a name those of all tables."""
+        return f"finetunes/{name}" if name else "finetunes"
+
+    def finetune(self, name: str, key: str, file: str = "") -> str:
+        """``state.json``, ``report.json``, ``report.html`` and the checkpoints of one fine-tuning."""
+        folder = f"{self.finetunes(name)}/{key}"
+        return f"{folder}/{file}" if file else folder
+
+    def finetune_lock(self, name: str) -> str:
+        return f"locks/finetunes/{name}.lock"
+
     # bridges
     def bridge(self, image_space: str, text_space: str, file: str = "") -> str:
         """A map from an image space into a text space: its card, and its weights under a name of their content."""

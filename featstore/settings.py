@@ -26,6 +26,7 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "MODEL_OPTIONS",
     "ExtractSettings",
+    "FinetuneSettings",
     "HeadSettings",
     "IndexSettings",
     "MigrateSettings",
@@ -72,7 +73,11 @@ Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+# A class's checker is made when its first value is: one command has little to do with the settings of the others.
+_STRICT = ConfigDict(extra="forbid", defer_build=True)
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ExtractSettings:
     """What ``featstore extract`` can be told."""
 
@@ -124,7 +129,7 @@ class ExtractSettings:
     workers: Count | None = None
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
 class IndexSettings:
     """What ``featstore index`` can be told; what is not said stays as it was said last, ``recall`` 0.95 at first.
 
@@ -138,7 +143,7 @@ class IndexSettings:
     rebuild: bool = False
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
 class MigrateSettings:
     """What ``featstore migrate`` can be told: the model to move to, and how.
 
@@ -166,7 +171,7 @@ class MigrateSettings:
     publish: bool = True
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
 class HeadSettings:
     """What ``featstore train-head`` can be told, but for the torch kinds.
 
@@ -203,7 +208,7 @@ class HeadSettings:
     mlflow: str | None = None
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TorchSettings:
     """How the torch heads are trained; what is None follows from the number of items and the optimizer.
 
@@ -223,7 +228,103 @@ class TorchSettings:
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
 
-_COMMANDS: tuple[type, ...] = (ExtractSettings, IndexSettings, HeadSettings, TorchSettings, MigrateSettings)
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
+class FinetuneSettings:
+    """What ``featstore finetune`` can be told; what is None follows from the model and the number of labels.
+
+    ``model`` is the backbone to begin with, by default the table's own, or what that was fine-tuned from. ``start`` is
+    the head that training begins with: ``head`` one fitted to the frozen vectors (LP-FT), ``random`` a new one.
+    ``lora`` is the rank of low-rank adapters that are trained instead of the weights themselves.
+
+    ``blocks`` are the parts of the network that are trained, by their names in it, the top one first
+    (``layer4``, ``blocks.11``, ``encoder.layer.5``); behind a colon stands the epoch, from 0, from which on a block is
+    trained (``layer3:2``). Without epochs a further block begins every ``unfreeze_every`` epochs, all at once with 0;
+    the head is trained from the first one. ``depth`` says instead how many blocks from the top are trained.
+
+    ``learning_rate`` is that of the top block, each lower one has ``layer_decay`` times that of the one above it;
+    ``head_rate`` is the head's. With ``halving`` all rates are halved each time that a block begins. ``warmup`` is a
+    share of all steps. ``clip`` is the largest norm of a step's gradient, 0 for any.
+
+    ``crop_scale`` is the least share of a picture's area that a random crop keeps, 1 for no crop; ``rotation`` is in
+    degrees; ``color`` is how far brightness, contrast and saturation vary; ``randaugment`` is its magnitude, 0 for
+    none. ``batch`` items make a step, of which ``micro_batch`` are computed at once.
+
+    ``min_gain`` is what the lower end of the gain's interval must exceed, ``max_forgetting`` what other heads and the
+    neutral items may lose of their accuracy, ``max_rank_loss`` the share of the vectors' effective rank that may go,
+    ``max_slower`` how many times as long an item may take.
+    """
+
+    # what is learned
+    label: str = "label"
+    labels: str | None = None
+    where: str | None = None
+    drop_rare: bool = False
+    name: str | None = None
+    model: str | None = None
+    weights: str | None = None
+    # what it is measured on
+    group: str | None = None
+    split: str | None = None
+    near_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    # what is trained, and from when on
+    start: Literal["head", "random"] = "head"
+    lora: Count | None = None
+    lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    blocks: Columns = ()
+    depth: Count | None = None
+    unfreeze_every: Annotated[int, Field(ge=0)] = 1
+    batch_norm: Literal["auto", "frozen", "train"] = "auto"
+    # how
+    epochs: Count | None = None
+    patience: Count = 3
+    optimizer: Literal["adamw", "sgd"] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    head_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.75
+    halving: bool = False
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Share = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["balanced"] | None = None
+    # what pictures go through while training
+    crop_scale: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.5
+    flip: bool = True
+    rotation: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)] = 0.0
+    color: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    randaugment: Annotated[int, Field(ge=0, le=30)] = 0
+    # how the work is cut
+    batch: Count = 32
+    micro_batch: Count | None = None
+    checkpointing: bool = False
+    mixed_precision: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    checkpoint_every: Count | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    workers: Count | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    # what must hold before the new backbone becomes a model
+    min_gain: Annotated[float, Field(ge=-1, lt=1, allow_inf_nan=False)] = 0.0
+    max_forgetting: Share = 0.01
+    max_rank_loss: Share = 0.2
+    max_slower: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.25
+    # what else is done and written
+    trials: Count | None = None
+    report: str | None = None
+    mlflow: str | None = None
+
+
+_COMMANDS: tuple[type, ...] = (
+    ExtractSettings,
+    IndexSettings,
+    HeadSettings,
+    TorchSettings,
+    MigrateSettings,
+    FinetuneSettings,
+)
 
 Settings = TypeVar("Settings")
 

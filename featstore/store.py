@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         ExportResult,
         ExtractResult,
         FeatureExport,
+        FinetunePlan,
+        FinetuneResult,
         GcReport,
         HeadCard,
         HeadComparison,
@@ -666,6 +668,55 @@ class Store:
         from featstore import migrations
 
         return migrations.find(self.layout, name)
+
+    def finetune(
+        self,
+        what: str | os.PathLike[str] | Job,
+        *,
+        deadline: str | float | None = None,
+        reporter: Reporter | None = None,
+        **settings: Any,
+    ) -> FinetuneResult:
+        """Fine-tunes the backbone of a table on its labels; what passes every gate becomes a model of the store.
+
+        Training begins with the head fitted to the vectors as they are, and thaws the network block by block from the
+        top. The new backbone must then be better than the best frozen head on the same test items, may hardly cost
+        other heads and neutral items anything, and its graph must be the network, keep its vectors' spread and its
+        speed. The table, its heads and what is published stay as they are: ``migrate`` moves to the new model, and a
+        job with a section ``[migrate]`` does so at once, with gates of its own.
+
+        Stopped anywhere, it goes on from there; the same labels, backbone and settings are never trained twice.
+
+        Args:
+            what: The table, ``NAME[@MODEL][:VERSION]``; or a job with a section ``[finetune]``: its TOML file, or a
+                ``Job``.
+            deadline: From when on no further step is begun: seconds from now, or a text such as ``8h``.
+            reporter: Told of progress.
+            **settings: Any field of ``FinetuneSettings``, such as ``label``, ``blocks``, ``epochs`` or ``min_gain``.
+
+        Raises:
+            NotFoundError: There is no such table, label, model or source.
+            UsageError: The labels, the source or the model do not make something that can be fine-tuned.
+            SettingsError: A setting is unknown, of the wrong type or out of range.
+            GateError: A gate refused; everything is as it was, and ``context["result"]`` is the result.
+            LockedError: Another process is fine-tuning on the same table.
+            DeadlineError: The time is up; run it again to go on.
+            InterruptedRunError: A signal stopped it; run it again to go on.
+        """
+        from featstore.finetune.job import finetune
+
+        return finetune(self.layout, what, settings, deadline=deadline, reporter=reporter)
+
+    def plan_finetune(
+        self, what: str | os.PathLike[str] | Job, *, reporter: Reporter | None = None, **settings: Any
+    ) -> FinetunePlan:
+        """What ``finetune`` would train, for how long, and what the frozen head reaches, by reading only.
+
+        The network is loaded and a few steps are timed. The test side is not looked at.
+        """
+        from featstore.finetune.job import plan
+
+        return plan(self.layout, what, settings, reporter=reporter)
 
     def bridge(
         self,

@@ -31,6 +31,7 @@ FLOORS = (
     ("compare", "tuning", "upkeep", "search", "training", "predicting"),
     ("evaluate", "refresh"),
     ("migrate",),
+    ("finetune",),
     ("store",),
     ("encoder",),
     ("cli",),
@@ -49,11 +50,13 @@ HOMES = {
     "onnxruntime": ("models.session",),
     "openvino": ("models.openvino_session",),
     "onnx": ("models", "heads.graph"),
-    "torch": ("models", "heads.torch_heads"),
-    "torchvision": ("models",),
+    "torch": ("models", "heads.torch_heads", "finetune.network"),
+    "torchvision": ("models", "finetune.network"),
+    "peft": ("finetune.network.lora",),
+    "optuna": ("finetune.searching",),
     "transformers": ("models",),
     "timm": ("models",),
-    "safetensors": ("models", "export", "bridge", "heads"),
+    "safetensors": ("models", "export", "bridge", "heads", "finetune.network"),
     "huggingface_hub": ("models",),
     "sklearn": ("models.samples", "heads", "encoder"),
     "threadpoolctl": ("heads.threads",),
@@ -135,6 +138,8 @@ LAZY = {
     "PIL",
     "faiss",
     "mlflow",
+    "peft",
+    "optuna",
 }
 
 FORBIDDEN_IMPORTS = {"pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle", "yaml", "requests"}
@@ -366,3 +371,15 @@ def test_every_dependency_is_used():
     declared = {Requirement(line).name.replace(".", "-") for line in project["dependencies"]}
     unused = {name for name in declared - needed_by_others if modules.get(name, name.replace("-", "_")) not in imported}
     assert not unused
+
+
+def test_every_record_is_found_where_it_is_said_to_be() -> None:
+    records = importlib.import_module("featstore.records")
+    known = {name for names in records._HOMES.values() for name in names.split()}
+    assert known == set(records.__all__)
+    for name in records.__all__:
+        home = importlib.import_module(f"featstore.records.{records._HOME[name]}")
+        assert getattr(records, name) is getattr(home, name)
+        assert name in home.__all__
+    with pytest.raises(AttributeError):
+        records.Nothing  # noqa: B018

@@ -106,6 +106,8 @@ def test_the_commands_stand_in_their_panels() -> None:
         "publish",
         "rollback",
         "Change the model",
+        "finetune",
+        "migrate",
         "bridge",
         "Look",
         "ls",
@@ -126,7 +128,7 @@ def test_the_commands_stand_in_their_panels() -> None:
     assert [m.start() for m in at if m] == sorted(m.start() for m in at if m)
 
 
-@pytest.mark.parametrize("command", HELPS)
+@pytest.mark.parametrize("command", [*HELPS, pytest.param("finetune", marks=pytest.mark.heavy)])
 def test_each_help_begins_with_an_example_that_works(
     command: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -153,6 +155,10 @@ def test_each_help_begins_with_an_example_that_works(
         where = refreshed(tmp_path, {"refresh": 0, "publish": 1, "rollback": 2}[arguments[0]])
     if arguments[0] == "predict":
         where = headed(copied(tmp_path))
+    if arguments[0] == "finetune":
+        from finetune_cli_world import tunable  # which imports torch
+
+        where = tunable(tmp_path)
     if arguments[0] == "bridge":
         where = captioned(request.getfixturevalue("model_store"), tmp_path)
     arguments = [

@@ -40,6 +40,8 @@ COMMANDS = {
     "gc": ["gc", "--dry-run"],
     "gc-purge": ["gc", "--purge-ids", "gone.txt"],
     "gc-drop-space": ["gc", "--drop-space", "sayings@new"],
+    "finetune": ["finetune", "photos", "FLAGS"],
+    "finetune-plan": ["finetune", "photos", "FLAGS", "--dry-run"],
     "migrate": ["migrate", "sayings", "--to", "models/next.onnx"],
     "migrate-plan": ["migrate", "sayings", "--to", "models/next.onnx", "--dry-run"],
     "doctor": ["doctor"],
@@ -83,7 +85,13 @@ def test_each_schema_is_a_valid_one(name: str) -> None:
     CHECK.check_schema(schema(f"{name}.json"))
 
 
-@pytest.mark.parametrize("name", sorted(OUTPUTS))
+# They train, or load a network to time it.
+_HEAVY = ("finetune", "finetune-plan")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.heavy) if name in _HEAVY else name for name in sorted(OUTPUTS)]
+)
 def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     first = json.loads((world() / "first.json").read_text())
     arguments = [
@@ -97,6 +105,12 @@ def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pyt
     ]
     where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
     where = embedded(request.getfixturevalue("model_store"), tmp_path) if name == "bridge-onto" else where
+    if name in _HEAVY:
+        from finetune_cli_world import ANY, SMALL, tunable  # which imports torch
+
+        where = tunable(tmp_path)
+        at = arguments.index("FLAGS")
+        arguments[at : at + 1] = [*SMALL, *ANY]
     if name.startswith("migrate"):
         where = embedded(request.getfixturevalue("model_store"), tmp_path, 60, old=table_of())
         letters(where / "models", "next", table_of(seed=1))

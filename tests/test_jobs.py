@@ -32,7 +32,7 @@ from featstore.jobs.sections import SECTIONS
 from featstore.jobs.writing import written
 from featstore.records import JobState, RefreshPlan
 from featstore.refresh.standing import standings
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, TorchSettings
+from featstore.settings import ExtractSettings, FinetuneSettings, HeadSettings, IndexSettings, TorchSettings
 from featstore.storage import documents
 from featstore.store import Store
 
@@ -485,7 +485,7 @@ def test_every_setting_has_its_place_or_a_reason() -> None:
     from featstore.jobs.sections import ELSEWHERE
 
     there = {(key.kind, key.field) for section in SECTIONS.values() for key in section.keys.values()}
-    for kind in (ExtractSettings, IndexSettings, HeadSettings, TorchSettings):
+    for kind in (ExtractSettings, IndexSettings, HeadSettings, TorchSettings, FinetuneSettings):
         for name in kind.__dataclass_fields__:
             gates = name in Gates.__dataclass_fields__
             assert (kind, name) in there or name in ELSEWHERE or gates or name == "name", name
@@ -548,7 +548,9 @@ def opened(place: Path) -> Store:
 
 def test_the_examples_run(place: Path) -> None:
     store = opened(place)
-    assert [file.stem for file in EXAMPLES] == ["extract-images", "extract-texts", "migrate", "refresh", "train-head"]
+    assert [file.stem for file in EXAMPLES] == [
+        "extract-images", "extract-texts", "finetune", "migrate", "refresh", "train-head",
+    ]  # fmt: skip
     for name, table, rows in (("extract-images", "images", 32), ("extract-texts", "sentences", 12)):
         result = store.refresh(place / f"{name}.toml")
         assert (result.status, result.table, len(store.table(table))) == ("published", table, rows)
@@ -729,7 +731,7 @@ def test_check_names_errors_and_warns(place: Path) -> None:
     assert done.code == 2
     assert "broken.toml:2: error: job.nam: unknown key; did you mean 'name'?" in done.out
     assert "train-head.toml: warning: there is no table 'images'" in done.out
-    assert "1 of 6 files" in done.err
+    assert "1 of 7 files" in done.err
     fine = inside("jobs", "check", "extract-images.toml", "--json", cwd=place)
     assert fine.code == 0
     (found,) = fine.json
@@ -832,8 +834,8 @@ def test_ls_jobs(place: Path) -> None:
     listed = ls(".", "--json")
     jsonschema.validate(listed.json, schema("outputs/ls-jobs.json"))
     assert [(one["job"], one["status"]) for one in listed.json] == [
-        ("images", "never run"), ("images-kind", "never run"), ("photos", "never run"), ("sentences", "never run"),
-        ("sentences-to-prompts", "never run"),
+        ("images", "never run"), ("images-kind", "never run"), ("photos", "never run"),
+        ("photos-finetune", "never run"), ("sentences", "never run"), ("sentences-to-prompts", "never run"),
     ]  # fmt: skip
     assert listed.json[0]["next"] == "featstore refresh extract-images.toml"
     opened(place).refresh(place / "extract-texts.toml")

@@ -175,6 +175,22 @@ def sides(noise: float, count: int = 1_000, dim: int = 32) -> tuple[Judge, np.nd
     return judge, after.astype(np.float32)
 
 
+@pytest.mark.heavy
+def test_a_table_moves_to_8_bits_that_nobody_has_made_before(tmp_path: Path, model_store: Path) -> None:
+    copy_models(model_store, tmp_path / "featstore-data")
+    write_texts(tmp_path / "notes.jsonl", sayings(COUNT))
+    store = featstore.open(tmp_path / "featstore-data")
+    before = store.extract(tmp_path / "notes.jsonl", id_column="id", model="minilm")
+    moved = store.migrate("notes", to="minilm", precision="int8", bridge=False)
+    assert moved.status == "published"
+    now = store.table("notes")
+    assert now.space_id != before.space_id
+    made = load_card(store.layout, now.space_id).quantisation
+    assert made is not None
+    assert (made.base, made.table) == (before.space_id, "notes")
+    assert len(now) == COUNT
+
+
 def test_the_gate_lets_a_breath_of_noise_pass_and_no_more() -> None:
     judge, near = sides(0.01)
     found = judge.judge(near)

@@ -15,6 +15,7 @@ from featstore.cli import (
     diff,
     eval,
     export,
+    finetune,
     index,
     jobs,
     look,
@@ -31,6 +32,8 @@ from featstore.cli.options import Quiet, Verbose
 
 __all__ = ["app", "app_for"]
 
+_HELP = ("-h", "--help")
+
 app = typer.Typer(
     name="featstore",
     help="$ featstore extract photos/ --model efficientnet_lite0\n\n"
@@ -39,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": [*_HELP]},
 )
 
 
@@ -69,6 +72,7 @@ train.register(app)
 predict.register(app)
 export.register(app)
 refresh.register(app)
+finetune.register(app)
 migrate.register(app)
 bridge.register(app)
 look.register(app)
@@ -86,7 +90,9 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
     Typer reads the signatures of every command of a tree before it runs one of them, which takes longer than
     many commands do.
     """
-    named = arguments[0] if arguments else None
+    if not arguments or arguments[0] in _HELP:
+        return _contents()
+    named = arguments[0]
     commands = [command for command in app.registered_commands if _name(command) == named]
     groups = [group for group in app.registered_groups if group.name == named]
     if not commands and not groups:
@@ -94,6 +100,26 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
     small = copy.copy(app)
     small.registered_commands, small.registered_groups = commands, groups
     return small
+
+
+def _contents() -> typer.Typer:
+    """The tree as its own help shows it: names and what they are for, and no signatures."""
+    small = copy.copy(app)
+    small.registered_commands = [_bare(command) for command in app.registered_commands]
+    small.registered_groups = [copy.copy(group) for group in app.registered_groups]
+    for group in small.registered_groups:
+        group.typer_instance = copy.copy(group.typer_instance)
+        if group.typer_instance is not None:
+            group.typer_instance.registered_commands = [
+                _bare(command) for command in group.typer_instance.registered_commands
+            ]
+    return small
+
+
+def _bare(command: typer.models.CommandInfo) -> typer.models.CommandInfo:
+    made = copy.copy(command)
+    made.name, made.callback = _name(command), lambda: None
+    return made
 
 
 def _name(command: typer.models.CommandInfo) -> str | None:

@@ -65,7 +65,7 @@ def bench(
         typer.Option(
             metavar="N,…",
             help="Images in a batch; of texts, padded tokens.",
-            show_default="8,16,32; 256,512,1024",
+            show_default="8,16,32; 128,256,512",
             rich_help_panel=_WAYS,
         ),
     ] = "",

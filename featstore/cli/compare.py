@@ -83,7 +83,7 @@ def compare(
     ] = None,
     token_budget: Annotated[
         int | None,
-        typer.Option(help="Padded tokens in a batch of texts; by default 512 on a CPU.", rich_help_panel=_WORK),
+        typer.Option(help="Padded tokens in a batch of texts; by default 256 on a CPU.", rich_help_panel=_WORK),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Threads; by default the usable CPUs.", rich_help_panel=_WORK)

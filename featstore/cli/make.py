@@ -176,7 +176,7 @@ def extract(
     ] = None,
     token_budget: Annotated[
         int | None,
-        typer.Option(help="Padded tokens in a batch of texts; by default 512 on a CPU.", rich_help_panel=_WORK),
+        typer.Option(help="Padded tokens in a batch of texts; by default 256 on a CPU.", rich_help_panel=_WORK),
     ] = None,
     shard_items: Annotated[
         int | None, typer.Option(help="Items in a shard; a killed run loses one at most.", rich_help_panel=_WORK)

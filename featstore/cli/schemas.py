@@ -47,6 +47,8 @@ DOCUMENTS: dict[str, Any] = {
     "migration": records.Migration,
     "migration-report": records.MigrationReport,
     "space-bridge": records.SpaceBridgeCard,
+    "finetune": records.FinetuneState,
+    "finetune-report": records.FinetuneReport,
 }
 """The documents of a store. Each file also holds ``document_sha256``, the digest of all else in it."""
 
@@ -75,6 +77,8 @@ OUTPUTS: dict[str, Any] = {
     "predict": records.HeadPrediction,
     "refresh": records.RefreshResult,
     "refresh-plan": records.RefreshPlan,
+    "finetune": records.FinetuneResult,
+    "finetune-plan": records.FinetunePlan,
     "migrate": records.MigrationResult,
     "migrate-plan": records.MigrationPlan,
     "ls-jobs": list[records.JobStanding],

@@ -32,6 +32,7 @@ _MOMENT_SECONDS = 0.01
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _RESUMED = "Finished shards are kept: run the same command again to go on from there."
+_TRAINED = "What was trained is kept: run the same command again to go on from there."
 _ANEW = "Nothing is kept half done: run the same command again."
 
 _received: list[int] = []
@@ -64,9 +65,11 @@ def _error(signum: int) -> InterruptedRunError:
 
 
 def _hint(arguments: Sequence[str]) -> str:
-    """What to do next: an extract, a refresh or a move goes on where it was stopped, all else starts again."""
+    """What to do next: an extract, a refresh, a move or a training goes on where it was, all else starts again."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     into = any(word.partition("=")[0] == "--into" for word in arguments)
+    if command == "finetune":
+        return _TRAINED
     return _RESUMED if command in ("extract", "refresh", "migrate") or (command == "predict" and into) else _ANEW
 
 

@@ -28,9 +28,9 @@ _TEXTS_PER_PIECE = 256
 # kernels work row by row) and throughput hardly does on a CPU; memory and the delay of an interrupt do.
 _IMAGES_PER_BATCH = {"cpu": 8, "cuda": 64}
 
-# Padded tokens per inference call. On a CPU activations of about 512 tokens stay in the core's own cache: larger
-# batches were slower there for MiniLM. A GPU wants it large.
-_TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16_384}
+# Padded tokens per inference call. On a CPU so few tokens' activations nearly stay in the core's own cache: for MiniLM,
+# with texts short and long, twice as many were slower. A GPU wants it large.
+_TOKENS_PER_BATCH = {"cpu": 256, "cuda": 16_384}
 
 
 class Observer(Protocol):

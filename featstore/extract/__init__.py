@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from featstore.extract.run import Ready, extract, staging
+    from featstore.extract.run import Ready, extract, model_of, staging
 
-__all__ = ["Ready", "extract", "staging"]
+__all__ = ["Ready", "extract", "model_of", "staging"]
 
 
 def __getattr__(name: str) -> object:

@@ -39,6 +39,7 @@ from featstore.records import (
     ExtractResult,
     Manifest,
     Modality,
+    ModelCard,
     OpenRun,
     SettingValue,
     ShardReceipt,
@@ -49,7 +50,7 @@ from featstore.sources import Scan, Source, open_source
 from featstore.storage import documents, locks
 from featstore.tables import FeatureTable
 
-__all__ = ["Ready", "extract", "staging"]
+__all__ = ["Ready", "extract", "model_of", "staging"]
 
 # Too many rejects are an error only above this number, so that 1 of 20 is none.
 _REJECT_ITEMS = 10
@@ -152,12 +153,45 @@ def staging(
     with locks.hold(layout.storage, layout.lock(name), purpose=f"extract into '{name}'", warn=reporter.warning):
         # Under the lock: another run may have made the table, or put a source beside, since this one began.
         record = opening.check_source(layout, name, source, modality, settings)
-        card = models.find(layout, request) or models.ensure(layout, models.plain(request), progress=reporter.message)
-        source = chunks.wrap(source, layout, card, settings)
-        found = Preparation(layout, settings, reporter, name, source, record, card, until, portion)
-        if request.options.precision not in (None, card.precision):
-            fewer_bits(found, card, request.options.precision)
+        found = Preparation(layout, settings, reporter, name, source, record, None, until, portion)
+        _modelled(found, request)
         yield _Run(found, origins, started).stage()
+
+
+def model_of(layout: Layout, settings: ExtractSettings, *, reporter: Reporter | None = None) -> ModelCard:
+    """The model that an extract with these settings uses, made now if the store lacks it.
+
+    A version in fewer bits is made of the source's items and proven on them, as the extract itself would do it.
+
+    Args:
+        layout: The store.
+        settings: Of the extract.
+        reporter: Told of progress.
+
+    Raises:
+        FeatstoreError: What ``extract`` raises before it embeds anything.
+    """
+    reporter = reporter or Reporter()
+    request = models.requested(settings, table=opening.table_name(settings))
+    if request.options.precision is None or models.find(layout, request) is not None:
+        return models.ensure(layout, request, progress=reporter.message)
+    name, settings, _, request, modality, source = _opened(layout, settings, {})
+    record = opening.check_source(layout, name, source, modality, settings)
+    with locks.hold(layout.storage, layout.lock(name), purpose=f"making a model for '{name}'", warn=reporter.warning):
+        found = Preparation(layout, settings, reporter, name, source, record, None)
+        _modelled(found, request)
+    assert found.card is not None
+    return found.card
+
+
+def _modelled(found: Preparation, request: ModelRequest) -> None:
+    """Gives a run its model, and cuts its source as the model does."""
+    layout = found.layout
+    card = models.find(layout, request) or models.ensure(layout, models.plain(request), progress=found.reporter.message)
+    found.card = card
+    found.source = chunks.wrap(found.source, layout, card, found.settings)
+    if request.options.precision not in (None, card.precision):
+        fewer_bits(found, card, request.options.precision)
 
 
 def _rehearsed(

@@ -8,9 +8,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from featstore.records import SettingValue
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, MigrateSettings, Share, TorchSettings
+from featstore.settings import (
+    ExtractSettings,
+    FinetuneSettings,
+    HeadSettings,
+    IndexSettings,
+    MigrateSettings,
+    Share,
+    TorchSettings,
+)
 
-__all__ = ["Gates", "HeadJob", "Job"]
+__all__ = ["TUNED", "Gates", "HeadJob", "Job"]
+
+TUNED = "what finetune makes"
+"""The model that a job moves its table to where it fine-tunes one; until then nobody knows its name."""
 
 # R² of a head that is worse than saying the mean is below 0.
 Figure = Annotated[float, Field(le=1, allow_inf_nan=False)]
@@ -58,7 +69,9 @@ class Job:
             as its last runs were told.
         index: What index it keeps; None for none.
         heads: The heads it keeps.
-        migrate: The model that it moves the table to; None for a job that keeps the table as it is.
+        migrate: The model that it moves the table to; None for a job that keeps the table as it is. With ``finetune``
+            that is the one that comes of it, ``TUNED``.
+        finetune: How it trains the table's backbone further; None for a job that does not.
         gates: What must hold.
         keep: How many earlier states stay to go back to.
         textfile: A file for Prometheus, None for none.
@@ -75,6 +88,7 @@ class Job:
     index: IndexSettings | None = None
     heads: tuple[HeadJob, ...] = ()
     migrate: MigrateSettings | None = None
+    finetune: FinetuneSettings | None = None
     gates: Gates = Gates()
     keep: int = 5
     textfile: str | None = None
@@ -82,3 +96,8 @@ class Job:
     file: str | None = None
     digest: str = ""
     origins: dict[str, SettingValue] = field(default_factory=dict)
+
+    @property
+    def command(self) -> Literal["refresh", "migrate", "finetune"]:
+        """What runs it."""
+        return "finetune" if self.finetune is not None else "refresh" if self.migrate is None else "migrate"

@@ -23,6 +23,9 @@ _HOW = frozenset(
 )
 
 
+_HOW_TUNED = frozenset(("device", "workers", "checkpoint_every", "report", "mlflow"))
+
+
 def digest(job: Job) -> str:
     """SHA-256 over what a job brings in, makes of it and asks of it.
 
@@ -46,6 +49,9 @@ def digest(job: Job) -> str:
     if job.migrate is not None:
         asked = _contents(queries=job.migrate.queries, qrels=job.migrate.qrels)
         moves = {"migrate": {**_what(job.migrate, how=frozenset()), **asked}}
+    if job.finetune is not None:
+        tuned = _contents(labels=job.finetune.labels, weights=job.finetune.weights)
+        moves["finetune"] = {**_what(job.finetune, how=_HOW_TUNED), **tuned}
     gates = asdict(job.gates)
     for name in ("min_ndcg", "max_drop"):  # younger than the digests of jobs that ran
         if gates[name] is None:

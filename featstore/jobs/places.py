@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["MODELS", "PATHS", "placed"]
 
-MODELS = frozenset({("model", "name"), ("migrate", "to")})
+MODELS = frozenset({("model", "name"), ("migrate", "to"), ("finetune", "model")})
 """The keys that name a model, by section."""
 
 PATHS = frozenset(
@@ -17,7 +17,9 @@ PATHS = frozenset(
         ("source", "source_root"),
         *MODELS,
         ("model", "weights"),
-        ("migrate", "to"),
+        ("finetune", "weights"),
+        ("finetune", "labels"),
+        ("finetune", "report"),
         ("migrate", "weights"),
         ("migrate", "queries"),
         ("migrate", "qrels"),

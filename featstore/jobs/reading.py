@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from featstore.errors import SettingsError
-from featstore.jobs.job import Gates, HeadJob, Job
+from featstore.jobs.job import TUNED, Gates, HeadJob, Job
 from featstore.jobs.lines import nearest
 from featstore.jobs.meaning import digest
 from featstore.jobs.places import placed
@@ -28,7 +28,9 @@ from featstore.jobs.sections import (
 from featstore.records import SettingValue
 from featstore.settings import (
     ENVIRONMENT_PREFIX,
+    MODEL_OPTIONS,
     ExtractSettings,
+    FinetuneSettings,
     HeadSettings,
     IndexSettings,
     MigrateSettings,
@@ -82,14 +84,19 @@ class Reading:
             index = self._resolved(IndexSettings, said["index"], "index", "index.", environ=True)
         table, space = self._table(named, extracts="source" in said, text=own.get("table"))
         heads = self._heads(said.get("head", []), table)
-        migrate = None
+        finetune, migrate = None, None
+        if "finetune" in said:
+            finetune = self._resolved(
+                FinetuneSettings, said["finetune"], "finetune", "finetune.", environ=True, given=("device", "workers")
+            )
         if "migrate" in said:  # a variable cannot tell this model from the one that is left
-            migrate = self._resolved(MigrateSettings, said["migrate"], "migrate", "migrate.")
+            to = {"to": TUNED} if "finetune" in said else {}
+            migrate = self._resolved(MigrateSettings, {**said["migrate"], **to}, "migrate", "migrate.")
         gates = self._resolved(Gates, said.get("gates", {}), "gates", environ=True)
         publish = self._resolved(PublishKeys, said.get("publish", {}), "publish", "publish.")
         metrics = self._resolved(MetricsKeys, said.get("metrics", {}), "metrics", "metrics.")
         self._agree(said, table)
-        if not {"source", "head", "index", "migrate"} & body.keys():
+        if not {"source", "head", "index", "migrate", "finetune"} & body.keys():
             self._problem("", "the job does nothing: it has neither [source] nor [index] nor [[head]]")
         if self.problems or named is None or gates is None or publish is None or metrics is None:
             raise refused(str(self.file), self.problems)
@@ -109,6 +116,7 @@ class Reading:
             index=index,
             heads=tuple(heads),
             migrate=migrate,
+            finetune=finetune,
             gates=gates,
             keep=publish.keep,
             textfile=metrics.textfile,
@@ -138,7 +146,7 @@ class Reading:
                 self._problem(name, f"must be a section, begun by {wanted}")
                 continue
             where = [f"{name}[{at}]" if section.several else name for at in range(len(parts))]
-            found = [self._keys(name, part, path) for part, path in zip(parts, where, strict=True)]
+            found = [self._keys(name, part, path, body) for part, path in zip(parts, where, strict=True)]
             said[name] = found if section.several else found[0]
         for name in ("job", "model") if "source" in said else ("job",):
             if name not in body:
@@ -149,7 +157,7 @@ class Reading:
                     self._problem(name, "there is no [source]: without one nothing is extracted")
         return said
 
-    def _keys(self, name: str, said: dict[str, Any], path: str) -> dict[str, Any]:
+    def _keys(self, name: str, said: dict[str, Any], path: str, body: dict[str, Any]) -> dict[str, Any]:
         section, found = SECTIONS[name], {}
         for key, value in said.items():
             if key in section.keys:
@@ -159,7 +167,10 @@ class Reading:
             else:
                 self._unknown(f"{path}.{key}", "key", tuple(section.keys))
         for key in section.required:
-            if key not in said:
+            if section.unless in body:
+                if found.pop(key, None) is not None:
+                    self._problem(f"{path}.{key}", f"is what [{section.unless}] makes; leave it out")
+            elif key not in said:
                 self._problem(f"{path}.{key}", "is missing")
         if (name, found.get("uri")) == ("source", "-"):
             self._problem("source.uri", "a job has no standard input to read a list from")
@@ -236,12 +247,25 @@ class Reading:
         for gate in ("min_ndcg", "max_drop"):
             if gate in gates and moves is None:
                 self._problem(f"gates.{gate}", "is for a job that moves to another model; add the section [migrate]")
+        if "finetune" in said:
+            self._tuned(said)
         if moves is None:
             return
         if "min_ndcg" in gates and "qrels" not in moves:
             self._problem("gates.min_ndcg", "needs judgements; add migrate.queries and migrate.qrels")
         if "qrels" in moves and "queries" not in moves:
             self._problem("migrate.qrels", "judges queries, and there are none; add migrate.queries")
+
+    def _tuned(self, said: dict[str, Any]) -> None:
+        """What goes with a fine-tuning: all but the training itself is of the move to what comes of it."""
+        moves = said.get("migrate")
+        for name in ("source", "index", "head", "gates", "publish"):
+            if name in said and moves is None:
+                where = f"{name}[0]" if SECTIONS[name].several else name
+                self._problem(where, "is of the move to the new model; add the section [migrate]")
+        for key in ("weights", *MODEL_OPTIONS):
+            if key in (moves or {}):
+                self._problem(f"migrate.{key}", "is that of what [finetune] makes; leave it out")
 
     # ── each by the way that all settings go ────────────────────────────────────────────────
 
@@ -261,8 +285,9 @@ class Reading:
         if environ:
             # A table, a job and a head are called what the file says.
             around = {key: value for key, value in self.environ.items() if key != f"{ENVIRONMENT_PREFIX}NAME"}
-        if kind is TorchSettings:
-            around = {key: value for key, value in around.items() if key == f"{ENVIRONMENT_PREFIX}DEVICE"}
+        if kind in (TorchSettings, FinetuneSettings):  # a variable cannot tell one label or model from another
+            how = {f"{ENVIRONMENT_PREFIX}{key}" for key in ("DEVICE", "WORKERS")}
+            around = {key: value for key, value in around.items() if key in how}
         flags = {key: self.given.get(key) for key in given if key in own}
         try:
             settings, resolved = resolve(kind, flags, around, lower=lower, lower_origin=self._origin)

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from featstore.jobs.sections import SECTIONS, Key
+from featstore.jobs.sections import SECTIONS, Key, Section
 
 __all__ = ["schema"]
 
@@ -16,13 +16,25 @@ def schema() -> dict[str, Any]:
     """Draft 2020-12; what several keys mean together is checked by ``load`` alone."""
     sections: dict[str, Any] = {}
     for name, section in SECTIONS.items():
-        keys: dict[str, Any] = {key: _typed(meant, key in section.required) for key, meant in section.keys.items()}
+        needed = section.required if section.unless is None else ()
+        keys: dict[str, Any] = {key: _typed(meant, key in needed) for key, meant in section.keys.items()}
         made = create_model(name.capitalize(), __config__=ConfigDict(extra="forbid"), **keys)
         sections[name] = (made, ...) if name == "job" else (list[made] if section.several else made, None)  # type: ignore[valid-type]
     whole: type[BaseModel] = create_model("Job file", __config__=ConfigDict(extra="forbid"), **sections)
     found: dict[str, Any] = _without_null(whole.model_json_schema())
     found["description"] = "A job: what a scheduled refresh is told, a TOML file."
+    found["allOf"] = [_unless(name, section) for name, section in SECTIONS.items() if section.unless is not None]
     return found
+
+
+def _unless(name: str, section: Section) -> dict[str, Any]:
+    """Keys that must be there, or must not where another section is."""
+    never: dict[str, Any] = dict.fromkeys(section.required, False)
+    return {
+        "if": {"required": [section.unless]},
+        "then": {"properties": {name: {"properties": never}}},
+        "else": {"properties": {name: {"required": list(section.required)}}},
+    }
 
 
 def _typed(key: Key, required: bool) -> tuple[Any, Any]:

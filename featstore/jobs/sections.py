@@ -13,6 +13,7 @@ from featstore.settings import (
     MODEL_OPTIONS,
     Count,
     ExtractSettings,
+    FinetuneSettings,
     HeadSettings,
     IndexSettings,
     MigrateSettings,
@@ -86,11 +87,15 @@ class Key:
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its keys, which of them must be there, and whether it may be there several times."""
+    """One section: its keys, which of them must be there, and whether it may be there several times.
+
+    Where the section ``unless`` is there too, none of ``required`` may be: it is what comes of that one.
+    """
 
     keys: dict[str, Key]
     required: tuple[str, ...] = ()
     several: bool = field(default=False)
+    unless: str | None = None
 
 
 _READING = (
@@ -129,7 +134,8 @@ SECTIONS: dict[str, Section] = {
     "head": Section(
         {**_of(HeadKeys), **_of(HeadSettings, but={"name", "new_split"}), **_of(TorchSettings)}, several=True
     ),
-    "migrate": Section(_of(MigrateSettings), ("to",)),
+    "finetune": Section(_of(FinetuneSettings)),
+    "migrate": Section(_of(MigrateSettings), ("to",), unless="finetune"),
     "gates": Section(_of(Gates)),
     "publish": Section(_of(PublishKeys)),
     "metrics": Section(_of(MetricsKeys)),

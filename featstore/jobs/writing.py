@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import UsageError
+from featstore.jobs.job import TUNED
 from featstore.jobs.places import MODELS, PATHS
 from featstore.jobs.sections import SECTIONS
-from featstore.settings import ExtractSettings, HeadSettings, IndexSettings, MigrateSettings, TorchSettings
+from featstore.settings import (
+    ExtractSettings,
+    FinetuneSettings,
+    HeadSettings,
+    IndexSettings,
+    MigrateSettings,
+    TorchSettings,
+)
 
 if TYPE_CHECKING:
     from featstore.jobs.job import Job
@@ -26,6 +34,7 @@ _ABOUT = {
     "extract": "How the work is done: batch_size, token_budget, shard_items, workers, previews, keep_text, history.",
     "index": "The search index that is kept. Without this section there is none.",
     "head": "A light model that is measured again at every run: the flags of featstore train-head.",
+    "finetune": "How the table's backbone is trained further: the flags of featstore finetune.",
     "migrate": "The model that the table moves to: the flags of featstore migrate.",
     "gates": "What must hold before anything is published; else the run ends with 5 and all stays as it was.",
     "publish": "How many earlier states stay to go back to: featstore rollback.",
@@ -57,8 +66,8 @@ def written(job: Job, folder: Path, *, notes: Sequence[str] = (), about: Mapping
 
 
 def _lines(job: Job, folder: Path, notes: Sequence[str], about: Mapping[str, str]) -> Iterator[str]:
-    verb = "refresh" if job.migrate is None else "migrate"
-    yield f"# The job '{job.name}'. Check it: featstore jobs check FILE   Try it: featstore {verb} FILE --dry-run"
+    first = f"# The job '{job.name}'. Check it: featstore jobs check FILE"
+    yield f"{first}   Try it: featstore {job.command} FILE --dry-run"
     for note in notes:
         yield "# Note: " + "".join(c if c.isprintable() else " " for c in note)
     table = None if job.table == job.name and job.extract is not None else job.table
@@ -77,8 +86,13 @@ def _lines(job: Job, folder: Path, notes: Sequence[str], about: Mapping[str, str
         said |= {key: value for key, value in _said(head.settings, HeadSettings).items() if key != "name"}
         said |= _said(head.torch, TorchSettings)
         yield from _section("head", said, folder, about)
+    if job.finetune is not None:
+        yield from _section("finetune", _said(job.finetune, FinetuneSettings), folder, about)
     if job.migrate is not None:
-        yield from _section("migrate", _said(job.migrate, MigrateSettings), folder, about)
+        said = _said(job.migrate, MigrateSettings)
+        yield from _section("migrate", {k: v for k, v in said.items() if (k, v) != ("to", TUNED)}, folder, about)
+    if job.finetune is not None and job.migrate is None:  # all else is of a move
+        return
     gates = {
         "max_reject_share": job.gates.max_reject_share if job.extract is not None else None,
         "max_removed_share": job.gates.max_removed_share if job.extract is not None else None,

@@ -56,6 +56,11 @@ def asked(
     of_move = {key: value for key, value in said.items() if key not in names}
     if isinstance(what, Job) or os.fspath(what).endswith(_SUFFIX):
         job = what if isinstance(what, Job) else load(what, environ=environ)
+        if job.finetune is not None:
+            raise UsageError(
+                f"the job '{job.name}' makes the model first that it moves its table to.",
+                hint=f"Run it with: featstore finetune {job.file or job.name}",
+            )
         if job.migrate is None:
             raise UsageError(
                 f"the job '{job.name}' moves no table: it has no section [migrate].",

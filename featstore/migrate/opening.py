@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from featstore import addresses, founding, migrations, models, published
 from featstore.errors import ConflictError, NotFoundError, SettingsError, UsageError
+from featstore.extract import model_of
 from featstore.heads import opening as heads
 from featstore.jobs import Gates, HeadJob, Job
 from featstore.jobs.meaning import digest
@@ -106,7 +107,8 @@ def drafted(
     index = base.index if job is None or job.index is None else job.index
     _check_asked(settings, asked, {head.name for head in kept}, index=index is not None)
     said_of = {item.name: getattr(now, item.name) for item in fields(now)}
-    said_of |= {"name": name, "model": from_here(settings.to), **{key: getattr(settings, key) for key in MODEL[1:]}}
+    said_of |= {"name": name, "model": from_here(layout, settings.to)}
+    said_of |= {key: getattr(settings, key) for key in MODEL[1:]}
     said_of |= {key: value for key in ("device", "workers") if (value := getattr(settings, key)) is not None}
     if settings.weights is not None:
         said_of["weights"] = os.path.abspath(os.path.expanduser(settings.weights))
@@ -152,7 +154,7 @@ def opened(
     assert made.extract is not None
     _, from_space = addresses.resolve(layout, addresses.parse(name))
     check_kind(layout, name, from_space, made.extract)  # before a model is fetched and exported for nothing
-    card = models.ensure(layout, models.requested(made.extract), progress=reporter.message)
+    card = model_of(layout, made.extract, reporter=reporter)
     if there is not None and there.to_space != card.space_id:
         raise ConflictError(
             f"'{name}' is on its way to {there.to_space}, and {settings.to} is {card.space_id}.",

@@ -2,14 +2,15 @@
 
 ``catalog`` knows the names, ``vision`` and ``words`` load the originals, ``export`` turns one into a
 graph, ``space`` says which vectors are comparable, ``parity`` proves it, ``making`` puts the model
-into the store, ``kept`` gets it out, ``session`` runs it and ``ensure`` leads from a name to a card.
+into the store, ``tuned`` one that was fine-tuned, ``kept`` gets it out, ``session`` runs it and ``ensure``
+leads from a name to a card.
 """
 
 from featstore.models.about import describe
 from featstore.models.asking import requested
 from featstore.models.bundle import write_out
 from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, check_options, entry
-from featstore.models.ensure import ensure, find, modality_of, plain
+from featstore.models.ensure import ensure, find, modality_of, original, plain
 from featstore.models.kept import export_model, load_card, open_backbone, versions
 from featstore.models.parity import check_canaries
 from featstore.models.session import BACKENDS, Backbone, Device, check_backend, cuda_works, devices
@@ -35,6 +36,7 @@ __all__ = [
     "load_card",
     "modality_of",
     "open_backbone",
+    "original",
     "plain",
     "requested",
     "versions",

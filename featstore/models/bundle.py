@@ -32,6 +32,7 @@ _LARGEST = {
     "tokenizer.json": 1 << 28,
     "canaries.safetensors": 1 << 28,
     "model.onnx": (1 << 31) - 1,
+    kept.WEIGHTS: (1 << 31) - 1,
 }
 """What a bundle may hold, and the most bytes of each."""
 
@@ -85,7 +86,7 @@ def write_out(layout: Layout, card: ModelCard, folder: Path | None, file: Path |
         space_id=card.space_id,
         folder=None if folder is None else str(folder.absolute()),
         files=names,
-        artefacts=tuple(a for a in (card.onnx, card.tokenizer, card.canaries) if a is not None),
+        artefacts=kept.artefacts(card),
         bundle=packed,
     )
 
@@ -199,7 +200,7 @@ def _card(path: Path, read: Callable[..., bytes]) -> tuple[ModelCard, Bundle]:
     if "card.json" not in listed:
         raise IntegrityError(f"{path} lists no card.json.", hint=_AGAIN)
     card = documents.parse(read("card.json", listed["card.json"]), ModelCard, where=f"card.json in {path}")
-    own = [a for a in (card.onnx, card.canaries, card.tokenizer) if a is not None]
+    own = kept.artefacts(card)
     same = (card.space_id, card.digest) == (manifest.space_id, manifest.digest)
     expected = {"card.json", kept.LICENCE, *(a.file for a in own)}
     if not same or set(listed) != expected or any(listed[a.file] != a for a in own) or len(listed) != len(own) + 2:

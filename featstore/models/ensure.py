@@ -17,7 +17,7 @@ from featstore.storage import documents, hashing
 if TYPE_CHECKING:
     from featstore.models.original import Original
 
-__all__ = ["ensure", "find", "modality_of", "plain"]
+__all__ = ["ensure", "find", "modality_of", "original", "plain"]
 
 
 def ensure(layout: Layout, request: ModelRequest, *, progress: Callable[[str], None] = lambda _: None) -> ModelCard:
@@ -100,6 +100,39 @@ def find(layout: Layout, request: ModelRequest) -> ModelCard | None:
     if reference is not None and layout.storage.exists(layout.model_card(reference.space_id)):
         return kept.load_card(layout, reference.space_id)
     return None
+
+
+def original(layout: Layout, request: ModelRequest, *, progress: Callable[[str], None] = lambda _: None) -> Original:
+    """Loads the network of a model, ready to be trained or exported; in the precision that it was trained in.
+
+    Args:
+        layout: The store.
+        request: The model; of this store's spaces only a fine-tuned one tells how it is loaded.
+        progress: Told about downloads and slow steps.
+
+    Raises:
+        NotFoundError: There is no such model, weights file or package.
+        UsageError: It has no weights that could be trained: an ``.onnx`` file, a bundle, or a space's bare id.
+        HubError: The official weights cannot be downloaded.
+        IntegrityError: Weights are damaged, or do not give what the model's card says.
+    """
+    if request.weights is None and kept.has(layout, request.model):
+        card = kept.load_card(layout, request.model)
+        if card.finetuning is None:
+            raise UsageError(
+                f"the store has the graph of {card.space_id}, which cannot be trained, and not its weights.",
+                hint=f"Name the model that it was made of, such as {card.model}, where need be with --weights.",
+            )
+        from featstore.models import tuned
+
+        return tuned.restored(layout, card, original(layout, tuned.origin(card.finetuning), progress=progress))
+    target = resolve(request.model)
+    if target.file is not None:
+        raise UsageError(
+            f"{request.model} is a graph, whose weights cannot be trained.",
+            hint="Name a model of torchvision, timm or transformers, where need be with --weights.",
+        )
+    return _load(target, plain(request), progress)
 
 
 def plain(request: ModelRequest) -> ModelRequest:

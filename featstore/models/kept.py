@@ -13,7 +13,9 @@ from featstore.storage import Storage, documents, hashing, locks
 
 __all__ = [
     "LICENCE",
+    "WEIGHTS",
     "artefact",
+    "artefacts",
     "contents",
     "equal_space",
     "export_model",
@@ -27,6 +29,9 @@ __all__ = [
 
 LICENCE = "LICENCE.txt"
 """The note on the licence in what is exported."""
+
+WEIGHTS = "weights.safetensors"
+"""The tensors of a fine-tuned model."""
 
 _LOCK_SECONDS = 60.0
 
@@ -143,14 +148,21 @@ def artefact(name: str, content: bytes) -> Artefact:
     return Artefact(file=name, sha256=hashing.of_bytes(content), bytes=len(content))
 
 
+def artefacts(card: ModelCard) -> tuple[Artefact, ...]:
+    """The files of a model beside its card: graph, tokenizer, canaries, and the weights of a fine-tuned one."""
+    weights = None if card.finetuning is None else card.finetuning.weights
+    return tuple(one for one in (card.onnx, card.tokenizer, card.canaries, weights) if one is not None)
+
+
 def contents(layout: Layout, card: ModelCard) -> dict[str, bytes]:
-    """All files of a model for another place, verified: graph, canaries, tokenizer, card, a note on its licence.
+    """All files of a model for another place, verified: those of ``artefacts``, the card, a note on its licence.
 
     Raises:
         IntegrityError: A file is missing or damaged.
     """
-    artefacts = [card.onnx, card.canaries, *([card.tokenizer] if card.tokenizer else [])]
-    found = {a.file: session.read_verified(layout.storage, layout.model(card.space_id, a.file), a) for a in artefacts}
+    found = {
+        a.file: session.read_verified(layout.storage, layout.model(card.space_id, a.file), a) for a in artefacts(card)
+    }
     found["card.json"] = layout.storage.read(layout.model_card(card.space_id))
     weights = card.weights
     found[LICENCE] = (

@@ -5,17 +5,31 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from featstore.layout import Layout
 from featstore.models import export, joining, kept, parity, session, space
 from featstore.models.original import Original
 from featstore.records import Artefact, ModelCard, Parity, WeightsInfo
-from featstore.storage import hashing
 
-__all__ = ["keep"]
+__all__ = ["Draft", "draft", "keep", "publish", "sketch"]
 
 _NO_ARTEFACT = Artefact(file="", sha256="", bytes=0)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A model that is whole and not yet kept: proven equal to its original, with canaries.
+
+    Attributes:
+        card: Its card.
+        files: Its files by name.
+        backbone: Its graph, opened on the CPU.
+    """
+
+    card: ModelCard
+    files: dict[str, bytes]
+    backbone: session.Backbone
 
 
 def keep(layout: Layout, original: Original, progress: Callable[[str], None]) -> ModelCard:
@@ -28,37 +42,62 @@ def keep(layout: Layout, original: Original, progress: Callable[[str], None]) ->
         GateError: The graph does not compute what the original does.
         IntegrityError: The store has another model under the same id or digest.
     """
-    draft = _draft(original)
-    existing = kept.equal_space(layout, draft.digest)
+    sketched = sketch(original)
+    existing = kept.equal_space(layout, sketched.digest)
     if existing is not None:
         progress(f"comparing {original.model} with {existing.space_id}, which the store has")
         joining.check_original(layout, existing, original, threads=_threads())
         return existing
+    return publish(layout, draft(original, progress, sketched=sketched))
+
+
+def draft(original: Original, progress: Callable[[str], None], *, sketched: ModelCard | None = None) -> Draft:
+    """Exports an original and proves the graph equal to it; nothing is written.
+
+    Args:
+        original: The network.
+        progress: Told what is going on.
+        sketched: What ``sketch`` gave for it, where that is known.
+
+    Raises:
+        UsageError: torch cannot export the network.
+        GateError: The graph does not compute what the original does.
+    """
+    sketched = sketched or sketch(original)
     progress(f"exporting {original.model} to ONNX (once)")
     content = export.to_onnx(original)
-    backbone = session.open_bytes(draft, content, name="the exported graph", device="cpu", threads=_threads())
+    backbone = session.open_bytes(sketched, content, name="the exported graph", device="cpu", threads=_threads())
     progress(f"comparing the exported {original.model} with the original")
     measured = parity.gate(original, backbone)
     files = {"model.onnx": content, "canaries.safetensors": parity.canaries(original, backbone)}
     if original.tokenizer is not None:
         files["tokenizer.json"] = original.tokenizer.encode("utf-8")
     card = replace(
-        draft,
+        sketched,
         onnx=kept.artefact("model.onnx", content),
         canaries=kept.artefact("canaries.safetensors", files["canaries.safetensors"]),
         tokenizer=kept.artefact("tokenizer.json", files["tokenizer.json"]) if original.tokenizer is not None else None,
         parity=measured,
     )
-    card = kept.publish(layout, card, files)
-    if card.onnx.sha256 == hashing.of_bytes(content):
-        parity.remember(layout, card, backbone)
+    return Draft(card, files, backbone)
+
+
+def publish(layout: Layout, made: Draft) -> ModelCard:
+    """Writes a model's folder, the card last; of two that make the same model at once, the second takes the first's.
+
+    Raises:
+        IntegrityError: The store has another model under the same id.
+    """
+    card = kept.publish(layout, made.card, made.files)
+    if card.onnx.sha256 == made.card.onnx.sha256:
+        parity.remember(layout, card, made.backbone)
     else:
-        joining.check_graph(layout, card, backbone, name=original.model)
+        joining.check_graph(layout, card, made.backbone, name=made.card.model)
     return card
 
 
-def _draft(original: Original) -> ModelCard:
-    """The card without its files: what the digest needs."""
+def sketch(original: Original) -> ModelCard:
+    """The card without its files: what the digest needs, and so the space's id."""
     import torch
 
     with torch.inference_mode():

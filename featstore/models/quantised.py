@@ -41,6 +41,7 @@ def draft(base: ModelCard, precision: str, content: bytes) -> ModelCard:
         precision=precision,
         onnx=nothing,
         canaries=nothing,
+        finetuning=None,  # its weights are the base's
         versions=kept.versions(),
         created_ts=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )

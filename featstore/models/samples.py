@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TEXTS", "canary_texts", "enlarge", "photographs", "pictures"]
+__all__ = ["TEXTS", "canary_texts", "digits", "enlarge", "photographs", "pictures"]
 
 _PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 """Source: scikit-learn's sample images, 427 by 640 pixels, CC BY 2.0."""
@@ -43,6 +43,18 @@ def photographs() -> list[bytes]:
     from importlib.resources import files
 
     return [(files("sklearn.datasets.images") / name).read_bytes() for name in _PHOTOGRAPHS]
+
+
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Handwritten digits: (1797, 8, 8, 3) grey pictures, and which digit each is.
+
+    Source: the test set of Optical Recognition of Handwritten Digits (UCI), as scikit-learn ships it.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    grey = (found.images * 255 / 16).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=3), found.target.astype(np.int64)
 
 
 def enlarge(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

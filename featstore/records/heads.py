@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from featstore.records.stores import FORMAT_VERSION, Artefact
+from featstore.records.store import FORMAT_VERSION, Artefact
 
 __all__ = [
     "BaselineFigures",

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from featstore.records.bridges import RecallAt
+from featstore.records.differences import NeighbourOverlap
+from featstore.records.evaluations import Evaluation
 from featstore.records.heads import Estimate
 from featstore.records.refresh import GateOutcome
-from featstore.records.stores import (
-    FORMAT_VERSION,
-    Artefact,
-    Evaluation,
-    ExtractResult,
-    NeighbourOverlap,
-    RecallAt,
-    TableVersion,
-)
+from featstore.records.runs import ExtractResult
+from featstore.records.store import FORMAT_VERSION, Artefact
+from featstore.records.tables import TableVersion
 
 __all__ = [
     "HeadMove",

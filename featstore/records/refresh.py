@@ -7,7 +7,9 @@ from typing import Literal
 
 from featstore.records.drift import DriftReport
 from featstore.records.heads import Estimate
-from featstore.records.stores import FORMAT_VERSION, ExtractResult, IndexCard
+from featstore.records.indexes import IndexCard
+from featstore.records.runs import ExtractResult
+from featstore.records.store import FORMAT_VERSION
 
 __all__ = [
     "GateItem",
@@ -217,7 +219,8 @@ class PublishResult:
 class JobState:
     """``jobs/NAME.json`` of a store: how a job's last runs went. Times are None where there was none.
 
-    ``command`` is what runs it: ``refresh``, or ``migrate`` where it moves its table to another model.
+    ``command`` is what runs it: ``refresh``, ``migrate`` where it moves its table to another model, or ``finetune``
+    where it makes that model.
     """
 
     format_version: int = FORMAT_VERSION
@@ -233,7 +236,7 @@ class JobState:
     last_published_ts: str | None
     failures: int
     next: str | None
-    command: Literal["refresh", "migrate"] = "refresh"
+    command: Literal["refresh", "migrate", "finetune"] = "refresh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

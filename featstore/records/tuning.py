@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from featstore.records.stores import FORMAT_VERSION, Fidelity, Modality
+from featstore.records.models import Fidelity
+from featstore.records.store import FORMAT_VERSION, Modality
 
 __all__ = ["BenchLine", "ModelBench", "TunedChoice", "Tuning"]
 

@@ -93,6 +93,11 @@ def _files(job: Job) -> list[str]:
             file = getattr(job.migrate, key)
             if file is not None and not os.path.isfile(file):
                 found.append(f"migrate.{key}: {file} is not there")
+    if job.finetune is not None:
+        for key in ("weights", "labels"):
+            file = getattr(job.finetune, key)
+            if file is not None and not os.path.isfile(file):
+                found.append(f"finetune.{key}: {file} is not there")
     for at, head in enumerate(job.heads):
         if head.settings.labels is not None and not os.path.isfile(head.settings.labels):
             found.append(f"head[{at}].labels: {head.settings.labels} is not there")
@@ -116,13 +121,16 @@ def _store(layout: Layout, job: Job) -> list[str]:
         uri = source_uri(job.extract.source, job.extract.source_root)
         if record is not None and uri not in (record.uri, *record.added) and not job.extract.add:
             found.append(f"source.uri: table '{job.table}' is kept in step with {record.uri}, and this is {shown(uri)}")
-    if job.migrate is not None:
+    if job.migrate is not None and job.finetune is None:
         found += _moving(layout, job, job.migrate)
     if space_id is not None and FeatureTable.exists(layout, job.table, space_id):
         columns = FeatureTable.open(layout, job.table, space_id).column_names
         order = None if job.migrate is None else job.migrate.priority
         if order is not None and order not in columns:
             found.append(f"migrate.priority: table '{job.table}' has no column '{order}' yet")
+        tuned = job.finetune
+        if tuned is not None and tuned.labels is None and tuned.label not in columns:
+            found.append(f"finetune.label: table '{job.table}' has no column '{tuned.label}' yet")
         found += [
             f"head[{at}].label: table '{job.table}' has no column '{head.settings.label}' yet"
             for at, head in enumerate(job.heads)

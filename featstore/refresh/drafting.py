@@ -15,7 +15,7 @@ from featstore.index import files
 from featstore.jobs import Gates, HeadJob, Job
 from featstore.jobs.loading import load, parse
 from featstore.jobs.writing import written
-from featstore.models import load_card
+from featstore.models import kept, load_card
 from featstore.models.catalog import resolve as resolved
 from featstore.records import HeadCard, JobDraft, Manifest, SourceRecord, SplitRecord
 from featstore.settings import MODEL_OPTIONS, ExtractSettings, HeadSettings, IndexSettings, TorchSettings, resolve
@@ -153,7 +153,7 @@ def _extract(layout: Layout, table: str, space_id: str, notes: list[str], *, lis
 def _modelled(layout: Layout, space_id: str, settings: ExtractSettings, notes: list[str]) -> ExtractSettings:
     """The settings with a model that leads to the table's space wherever the job's file lies."""
     try:
-        found = replace(settings, model=from_here(settings.model))
+        found = replace(settings, model=from_here(layout, settings.model))
         if settings.weights is not None:
             found = replace(found, weights=os.path.abspath(os.path.expanduser(settings.weights)))
         card = models.find(layout, models.requested(found))
@@ -170,8 +170,10 @@ def _modelled(layout: Layout, space_id: str, settings: ExtractSettings, notes: l
     return replace(settings, model=space_id, **plain)
 
 
-def from_here(model: str) -> str:
+def from_here(layout: Layout, model: str) -> str:
     """A model's name; one that is a file or a folder with its whole path, since a job's paths begin elsewhere."""
+    if kept.has(layout, model):
+        return model
     target = resolved(model)
     if target.file is None and target.folder is None:
         return model

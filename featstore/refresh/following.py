@@ -58,10 +58,12 @@ def follow(layout: Layout, job: Job, warn: Callable[[str], None]) -> Job:
 
 
 def moves(job: Job) -> UsageError:
-    """Why a job is not for ``refresh``: it moves its table to another model, with a report and gates of its own."""
+    """Why a job is not for ``refresh``: it makes another model or moves its table to one, with gates of its own."""
+    what = "trains the model of" if job.command == "finetune" else "moves"
+    whither = " further" if job.command == "finetune" else " to another model"
     return UsageError(
-        f"the job '{job.name}' moves '{job.table}' to another model, which a refresh does not.",
-        hint=f"Run it with: featstore migrate {job.file or 'FILE'}",
+        f"the job '{job.name}' {what} '{job.table}'{whither}, which a refresh does not.",
+        hint=f"Run it with: featstore {job.command} {job.file or 'FILE'}",
     )
 
 

@@ -50,7 +50,7 @@ def plan(layout: Layout, job: Job, *, as_of: str | datetime | None = None, besid
         FeatstoreError: What ``refresh`` would raise before it begins: the source is gone, too much of it is missing,
             the model is not known, the table is not there.
     """
-    if job.migrate is not None:
+    if job.command != "refresh":
         raise moves(job)
     begun = time.monotonic()
     followed: list[str] = []

@@ -84,7 +84,7 @@ def refresh(
         InterruptedRunError: A signal stopped it; run it again to go on.
         FeatstoreError: What extract, index and train_head raise; nothing is published.
     """
-    if job.migrate is not None and within is None:
+    if job.command != "refresh" and within is None:
         raise moves(job)
     reporter = reporter or Reporter()
     if deadline is not None:

@@ -112,7 +112,7 @@ def _next(known: JobState | None, job: Job | None) -> str | None:
     file = job.file if job is not None else known.file if known is not None else None
     if file is not None and (known is None or known.last_status in ("failed", "interrupted", "refused")):
         if job is not None:
-            return f"featstore {'refresh' if job.migrate is None else 'migrate'} {_near(file)}"
+            return f"featstore {job.command} {_near(file)}"
         return f"featstore {'refresh' if known is None else known.command} {_near(file)}"
     return None
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["every", "keep", "note"]
 
 # What counts as success: everything that was to be done is done, or there was nothing to do.
-_GOOD = ("published", "nothing new", "ready", "abandoned")
+_GOOD = ("published", "nothing new", "ready", "abandoned", "kept")
 
 
 def keep(layout: Layout, job: Job, result: RefreshResult) -> JobState:
@@ -66,7 +66,7 @@ def note(
         last_published_ts=published,
         failures=0 if good else 1 + (0 if before is None else before.failures),
         next=following,
-        command="refresh" if job.migrate is None else "migrate",
+        command=job.command,
     )
     documents.write(layout.storage, layout.job(job.name), made)
     return made

@@ -6,9 +6,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featstore.reports.figures import signed
 from featstore.reports.markup import Markup, element, join
 
-__all__ = ["HEIGHT", "LEFT", "WIDTH", "Scale", "bottom_axis", "chart", "left_axis", "mark", "path", "span", "text"]
+__all__ = [
+    "HEIGHT",
+    "LEFT",
+    "WIDTH",
+    "Scale",
+    "bottom_axis",
+    "chart",
+    "left_axis",
+    "mark",
+    "path",
+    "place",
+    "span",
+    "text",
+    "tick",
+]
 
 WIDTH = 440
 """Units of a chart's width: on a phone they shrink to 4/5, so that 12 stay readable."""
@@ -128,6 +143,20 @@ def path(points: Sequence[tuple[float, float]], kind: str, *, closed: bool = Fal
     """A line through points, or the area that they enclose."""
     steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return element("path", {"d": f"M{steps}{'Z' if closed else ''}", "class": kind}) if points else Markup()
+
+
+def tick(value: float, scale: Scale, *, share: bool) -> str:
+    """A tick's words, with as many places as the steps between ticks need."""
+    width = (scale.high - scale.low) * (100 if share else 1)
+    places = max(0, min(6, 1 - math.floor(math.log10(width / 2)))) if width > 0 else 0
+    shown = f"{(100 if share else 1) * value:,.{places}f}"
+    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
+    return signed(f"{shown or '0'}%" if share else shown or "0")
+
+
+def place(value: float, *, share: bool) -> str:
+    """A value on the lower axis, in words."""
+    return f"{value:.0%}" if share else f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _positions(scale: Scale, labels: Sequence[tuple[float, str]]) -> list[float]:

@@ -7,8 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featstore.records import Estimate
-from featstore.reports.axes import HEIGHT, LEFT, WIDTH, Scale, bottom_axis, chart, left_axis, mark, path, span, text
-from featstore.reports.figures import between, signed, written
+from featstore.reports.axes import (
+    HEIGHT,
+    LEFT,
+    WIDTH,
+    Scale,
+    bottom_axis,
+    chart,
+    left_axis,
+    mark,
+    path,
+    place,
+    span,
+    text,
+    tick,
+)
+from featstore.reports.figures import between, written
 from featstore.reports.markup import Markup, element, join, plain
 
 __all__ = ["Bin", "Row", "curve", "histogram", "intervals", "reliability", "scatter", "spark"]
@@ -50,7 +64,7 @@ def intervals(name: str, title: str, rows: Sequence[Row], *, share: bool) -> Mar
         drawn.append(span(x.at(row.estimate.low), x.at(row.estimate.high), y, f"whisker{kind}"))
         drawn.append(mark(x.at(row.estimate.value), y, 6 if row.own else 4.5, f"dot{kind}"))
         drawn.append(text(WIDTH, y + 4.5, written(row.estimate.value, share=share), "", "end"))
-    axis = bottom_axis(x, bottom, [(value, _tick(value, x, share=share)) for value in x.ticks(4)])
+    axis = bottom_axis(x, bottom, [(value, tick(value, x, share=share)) for value in x.ticks(4)])
     words = "; ".join(
         f"{plain(row.name, 40)} {written(row.estimate.value, share=share)} ({between(row.estimate, share=share)})"
         for row in rows
@@ -86,13 +100,13 @@ def curve(
     drawn.append(path([(x.at(a), y.at(b)) for a, b in points], "line"))
     drawn += [mark(x.at(a), y.at(b), 4.5, "dot") for a, b in points] if dots else []
     ends = [points[0], points[-1]]
-    words = ", ".join(f"{written(b, share=share)} at {_across(a, share=across_share)}" for a, b in ends)
+    words = ", ".join(f"{written(b, share=share)} at {place(a, share=across_share)}" for a, b in ends)
     return chart(
         name,
         title,
         f"{up} over {across}, {len(points)} points: {words}.",
-        left_axis(y, _RIGHT, [(value, _tick(value, y, share=share)) for value in y.ticks(5)], up),
-        bottom_axis(x, _BOTTOM, [(value, _across(value, share=across_share)) for value in at or x.ticks(5)], across),
+        left_axis(y, _RIGHT, [(value, tick(value, y, share=share)) for value in y.ticks(5)], up),
+        bottom_axis(x, _BOTTOM, [(value, place(value, share=across_share)) for value in at or x.ticks(5)], across),
         *drawn,
     )
 
@@ -137,13 +151,13 @@ def histogram(
     total = [sum(pair[part] for pair in counts) for part in (0, 1)]
     parts = f"{total[0]:,} items" if not total[1] else f"{total[0]:,} right and {total[1]:,} wrong"
     peak = max(range(len(counts)), key=lambda i: sum(counts[i]))
-    span_ = " to ".join(_across(edges[peak + end], share=share) for end in (0, 1))
+    span_ = " to ".join(place(edges[peak + end], share=share) for end in (0, 1))
     return chart(
         name,
         title,
         f"{parts}; most of them between {span_}.",
         left_axis(y, _RIGHT, [(value, f"{value:,.0f}") for value in whole], "items"),
-        bottom_axis(x, _BOTTOM, [(value, _tick(value, x, share=share)) for value in x.ticks(5)], across),
+        bottom_axis(x, _BOTTOM, [(value, tick(value, x, share=share)) for value in x.ticks(5)], across),
         *drawn,
     )
 
@@ -174,8 +188,8 @@ def scatter(
         name,
         title,
         words,
-        left_axis(y, _RIGHT, [(value, _tick(value, y, share=False)) for value in y.ticks(5)], up),
-        bottom_axis(x, _BOTTOM, [(value, _tick(value, x, share=False)) for value in x.ticks(5)], across),
+        left_axis(y, _RIGHT, [(value, tick(value, y, share=False)) for value in y.ticks(5)], up),
+        bottom_axis(x, _BOTTOM, [(value, tick(value, x, share=False)) for value in x.ticks(5)], across),
         line,
         *(element("path.points", {"d": d}) for d in dots),
     )
@@ -190,16 +204,3 @@ def spark(value: float) -> Markup:
 
 def _circle(x: Scale, y: Scale, found: Bin, most: int, kind: str) -> Markup:
     return mark(x.at(found.confidence), y.at(found.accuracy), 3 + 4.5 * math.sqrt(found.items / most), kind)
-
-
-def _tick(value: float, scale: Scale, *, share: bool) -> str:
-    """A tick's words, with as many places as the steps between ticks need."""
-    width = (scale.high - scale.low) * (100 if share else 1)
-    places = max(0, min(6, 1 - math.floor(math.log10(width / 2)))) if width > 0 else 0
-    shown = f"{(100 if share else 1) * value:,.{places}f}"
-    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
-    return signed(f"{shown or '0'}%" if share else shown or "0")
-
-
-def _across(value: float, *, share: bool) -> str:
-    return f"{value:.0%}" if share else f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

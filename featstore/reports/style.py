@@ -70,6 +70,8 @@ svg .tick { fill: var(--muted); }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .ideal { stroke: var(--second); stroke-width: 1.5; stroke-dasharray: 4 4; fill: none; }
 svg .line { stroke: var(--accent); stroke-width: 2.25; fill: none; stroke-linejoin: round; }
+svg .line2 { stroke: var(--second); stroke-width: 1.75; stroke-dasharray: 5 4; fill: none; stroke-linejoin: round; }
+svg .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 2 3; fill: none; }
 svg .band { fill: var(--accent); opacity: .16; }
 svg .dot, svg .bar { fill: var(--accent); }
 svg .dot2, svg .bar2 { fill: var(--second); }

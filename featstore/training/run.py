@@ -153,6 +153,7 @@ def _prepared(
     """The labelled items, which side each is on, and each table's vectors of the two sides."""
     reporter.stage("reading labels")
     data = gather(layout, [table for table, _ in tables], settings)
+    data = replace(data, warnings=(*data.warnings, *_seen_before(tables, settings.label)))
     if beyond.needed([table for table, _ in tables], len(data), settings):
         data = replace(data, warnings=(*data.warnings, beyond.NOTE))
         equal = np.unique(data.contents, return_inverse=True)[1].astype(np.int64)
@@ -186,6 +187,21 @@ def _prepared(
         vectors = [matrix[mask] for matrix in vectors]
     split = division.split
     return data, [(matrix[split.train], matrix[split.test]) for matrix in vectors], division
+
+
+def _seen_before(tables: Tables, label: str) -> list[str]:
+    """What a model that was fine-tuned on the very table knows of the items already."""
+    found = []
+    for table, model in tables:
+        origin = model.finetuning
+        if origin is None or origin.table != table.name:
+            continue
+        if origin.label == label:
+            told = "figures of the training side look better than new items will, those of the test items stand"
+        else:
+            told = "it has seen some of the test items, though not this label, so figures may be too good"
+        found.append(f"{model.space_id} was fine-tuned on '{origin.label}' of this table: {told}")
+    return found
 
 
 def _hashes(data: Dataset) -> Any:

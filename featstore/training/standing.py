@@ -37,6 +37,7 @@ class Standing:
         data: The items, in the order of ``item_id``.
         train: (n,) bool, those to learn from.
         test: (n,) bool, those to test on.
+        fold: (n,) int64, the fold of an item to learn from; -1 for others.
         groups: (n,) int64, what belongs together.
         record: How the split came about.
     """
@@ -44,6 +45,7 @@ class Standing:
     data: Dataset
     train: NDArray[np.bool_]
     test: NDArray[np.bool_]
+    fold: NDArray[np.int64]
     groups: NDArray[np.int64]
     record: SplitRecord
 
@@ -72,7 +74,7 @@ def standing(layout: Layout, table: FeatureTable, settings: HeadSettings, report
         split = assign(items, kept.record, kept, allow_leakage=settings.allow_leakage)
         if split.added:
             write(layout, split.kept)
-    return Standing(data, split.train, split.test, groups, split.kept.record)
+    return Standing(data, split.train, split.test, split.fold, groups, split.kept.record)
 
 
 def _groups(

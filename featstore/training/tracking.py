@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -12,12 +13,35 @@ from urllib.parse import urlsplit, urlunsplit
 from featstore.errors import StorageError, UsageError
 from featstore.records import HeadCard
 
-__all__ = ["check", "log"]
+__all__ = ["Run", "check", "log", "write"]
 
 _FILES = ("card.json", "head.safetensors")
 
 # What MLflow takes in one call, and the longest text of a parameter.
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _LONGEST = 1_000, 100, 6_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run in MLflow holds.
+
+    Attributes:
+        experiment: The experiment that it belongs to.
+        name: Its own.
+        tags: Tags.
+        params: Parameters, shown by ``str``.
+        metrics: Name, value and step of each figure.
+        files: Artifacts.
+        kept: A sentence on what is there all the same where MLflow fails.
+    """
+
+    experiment: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, object]
+    metrics: Iterable[tuple[str, float, int]]
+    files: Sequence[Path]
+    kept: str
 
 
 def check(uri: str) -> None:
@@ -52,26 +76,52 @@ def log(
         UsageError: MLflow is not installed, or the address is none of its own.
         StorageError: It cannot be reached, or refuses.
     """
+    files = [folder / file for file in _FILES] + ([report] if report else [])
+    run = Run(
+        experiment=experiment or f"featstore/{card.head}",
+        name=f"{card.head}:{card.version}",
+        tags=_tags(card),
+        params=_params(card),
+        metrics=_metrics(card),
+        files=files,
+        kept="The head itself is kept in the store.",
+    )
+    return write(run, uri)
+
+
+def write(run: Run, uri: str) -> str:
+    """Writes one run.
+
+    Args:
+        run: What it holds.
+        uri: Where MLflow keeps its runs: a server's URL, ``sqlite:///FILE`` or a folder.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        UsageError: MLflow is not installed, or the address is none of its own.
+        StorageError: It cannot be reached, or refuses.
+    """
     mlflow, failures = _library()
     client = _client(uri)
     try:
-        name = experiment or f"featstore/{card.head}"
-        known = client.get_experiment_by_name(name)
-        number = known.experiment_id if known is not None else client.create_experiment(name)
-        run = client.create_run(number, run_name=f"{card.head}:{card.version}", tags=_tags(card)).info.run_id
+        known = client.get_experiment_by_name(run.experiment)
+        number = known.experiment_id if known is not None else client.create_experiment(run.experiment)
+        made = client.create_run(number, run_name=run.name, tags=dict(run.tags)).info.run_id
     except failures as error:
-        raise _wrapped(error, uri) from error
+        raise _wrapped(error, uri, run.kept) from error
     ended = "FAILED"
     try:
-        _fill(mlflow, client, run, card)
-        for path in (*(folder / file for file in _FILES), *((report,) if report else ())):
-            client.log_artifact(run, str(path))
+        _fill(mlflow, client, made, run)
+        for path in run.files:
+            client.log_artifact(made, str(path))
         ended = "FINISHED"
     except failures as error:
-        raise _wrapped(error, uri) from error
+        raise _wrapped(error, uri, run.kept) from error
     finally:
-        _end(client, run, ended, failures)
-    return str(run)
+        _end(client, made, ended, failures)
+    return str(made)
 
 
 def _client(uri: str) -> Any:
@@ -98,14 +148,14 @@ def _library() -> tuple[Any, tuple[type[Exception], ...]]:
     return mlflow, (mlflow.exceptions.MlflowException, OSError, ValueError)
 
 
-def _wrapped(error: Exception, uri: str) -> UsageError | StorageError:
+def _wrapped(error: Exception, uri: str, kept: str | None = None) -> UsageError | StorageError:
     said = str(error).replace(uri, _shown(uri)).strip().partition("\n")[0][:300] or type(error).__name__
     if "scheme" in said or "registered" in said or isinstance(error, ValueError):
         return UsageError(
             f"MLflow cannot keep runs at {_shown(uri)}: {said}",
             hint="Give a server's URL or a folder; sqlite:///FILE.db needs more of MLflow: pip install mlflow.",
         )
-    return StorageError(f"MLflow at {_shown(uri)}: {said}", hint="The head itself is kept in the store.")
+    return StorageError(f"MLflow at {_shown(uri)}: {said}", hint=kept)
 
 
 def _shown(uri: str) -> str:
@@ -132,14 +182,14 @@ def _tags(card: HeadCard) -> dict[str, str]:
     }
 
 
-def _fill(mlflow: Any, client: Any, run: str, card: HeadCard) -> None:
+def _fill(mlflow: Any, client: Any, made: str, run: Run) -> None:
     now = round(time.time() * 1_000)
-    metrics = [mlflow.entities.Metric(name, value, now, step) for name, value, step in _metrics(card)]
-    params = [mlflow.entities.Param(name, str(value)[:_LONGEST]) for name, value in _params(card).items()]
+    metrics = [mlflow.entities.Metric(name, value, now, step) for name, value, step in run.metrics]
+    params = [mlflow.entities.Param(name, str(value)[:_LONGEST]) for name, value in run.params.items()]
     for at in range(0, len(metrics), _METRICS_AT_ONCE):
-        client.log_batch(run, metrics=metrics[at : at + _METRICS_AT_ONCE])
+        client.log_batch(made, metrics=metrics[at : at + _METRICS_AT_ONCE])
     for at in range(0, len(params), _PARAMS_AT_ONCE):
-        client.log_batch(run, params=params[at : at + _PARAMS_AT_ONCE])
+        client.log_batch(made, params=params[at : at + _PARAMS_AT_ONCE])
 
 
 def _params(card: HeadCard) -> dict[str, object]:

@@ -16,7 +16,7 @@ from featstore.settings import ExtractSettings, available_cpus
 
 __all__ = ["Asked", "Way", "ways"]
 
-_BATCHES = {"image": (8, 16, 32), "text": (256, 512, 1024)}
+_BATCHES = {"image": (8, 16, 32), "text": (128, 256, 512)}
 _LEAST = {"image": 1, "text": 16}
 
 

@@ -15,6 +15,7 @@ from featstore.extract import previews
 from featstore.extract.opening import source_key
 from featstore.extract.shard import open_encoder, open_items
 from featstore.heads import upkeep as heads
+from featstore.models.kept import artefacts
 from featstore.records import (
     Artefact,
     Finding,
@@ -176,9 +177,7 @@ def _model(layout: Layout, space_id: str) -> list[Finding]:
         path = layout.model_card(space_id)
         return [Finding(severity="error", code="damaged_document", path=path, message=error.message)]
     findings = []
-    for artefact in (card.onnx, card.canaries, card.tokenizer):
-        if artefact is None:
-            continue
+    for artefact in artefacts(card):
         path = layout.model(space_id, artefact.file)
         message = _differs(layout, path, artefact)
         if message:
