@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from finetune_world import FAST, digits, pictures, pretrained, table_of, tree
+from model_fixtures import bert_folder
 
 import featstore
 from featstore import models
@@ -24,6 +25,7 @@ from featstore.errors import (
     UsageError,
 )
 from featstore.extract.progress import Reporter
+from featstore.finetune import probe
 from featstore.models import ModelRequest
 from featstore.records import FinetuneReport, FinetuneResult, FinetuneState
 from featstore.splits import read
@@ -73,7 +75,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("finetune")
     model, images = pretrained(root / "vit-tiny"), pictures(root / "images")
     store, _ = table_of(root / "store", model, images)
-    store.train_head("digits", label="half", kind="logistic", curve=False, baselines=False)
+    store.train_head("digits", label="half", kind="logistic", seed=9, curve=False, baselines=False)
     return World(root / "store", images, model)
 
 
@@ -155,6 +157,9 @@ def test_a_real_gain_becomes_a_model_and_touches_nothing_else(kept: Kept) -> Non
     assert report.own["accuracy"].value > 0.7
     assert report.n_train + report.n_validation + report.n_test == sum(report.classes.values()) == 896
     assert {one.name: one.kind for one in report.forgetting} == {"digits-half": "head", "digits": "probe"}
+    assert any(
+        "head 'digits-half'" in note and "were trained on under the label 'digit'" in note for note in report.notes
+    )
     now = tree(store, *UNTOUCHED)
     assert {path: content for path, content in now.items() if path in kept.before} == kept.before
     assert {path.split("/")[1] for path in set(now) - set(kept.before)} == {result.space_id}
@@ -253,7 +258,7 @@ def test_a_table_moves_to_it_and_the_next_run_finds_nothing_new(after: Store, ke
     assert after.table("digits").space_id == space
     assert after.verify().ok
     head = after.train_head("digits", label="digit", kind="ridge", curve=False, baselines=False)
-    assert any("was fine-tuned on 'digit' of this table" in text for text in head.warnings)
+    assert any("was fine-tuned on 'digit' of this table" in text for text in head.card.warnings)
     # What is near what has changed with the space, and with it who is left out; the items have not.
     again = after.finetune("digits", label="digit", **FAST)
     assert (again.status, again.space_id, again.next) == ("nothing new", space, ())
@@ -297,6 +302,30 @@ def test_damaged_weights_are_found(after: Store, kept: Kept) -> None:
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match="is damaged"):
         models.original(after.layout, ModelRequest(model=space))
+
+
+@pytest.mark.heavy
+def test_texts_go_the_same_way(tmp_path: Path) -> None:
+    docstrings = probe.neutral("text")
+    rows = [
+        {"id": str(at), "text": docstrings.read(at), "part": f"part{part}"}
+        for at, part in enumerate(docstrings.truth.tolist())
+        if part < 4
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    store = featstore.open(tmp_path / "store")
+    model = bert_folder(tmp_path / "bert-tiny")
+    store.extract(tmp_path / "texts.jsonl", model=str(model), name="texts", text_column="text", id_column="id")
+    lenient = {"min_gain": -1.0, "max_forgetting": 1.0, "max_rank_loss": 1.0, "max_slower": 100.0}
+    said: dict[str, Any] = {"epochs": 2, "start": "random", "learning_rate": 3e-3, "device": "cpu", **lenient}
+    result = store.finetune("texts", label="part", **said)
+    assert result.status == "kept"
+    assert result.report is not None
+    assert [one.name for one in result.report.forgetting] == ["docstrings"]
+    assert set(_gates(result.report).values()) == {"passed"}
+    assert result.space_id is not None
+    assert store.migrate("texts", to=result.space_id, device="cpu").status == "published"
+    assert store.verify().ok
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────

@@ -127,7 +127,7 @@ def test_heads_of_numbers_and_of_several_labels_count_too() -> None:
 def test_neutral_items_are_there_for_both_kinds_and_a_probe_learns_them() -> None:
     for modality in ("image", "text"):
         found = probe.neutral(modality)
-        assert 800 <= len(found.truth) <= 1_100
+        assert 800 <= len(found.truth) <= 2_000
         assert len(np.unique(found.truth)) >= 10
         first = found.read(0)
         assert first == found.read(0)
@@ -135,7 +135,7 @@ def test_neutral_items_are_there_for_both_kinds_and_a_probe_learns_them() -> Non
     digits = probe.neutral("image")
     pixels = load_digits().data[: len(digits.truth)].astype(np.float32)
     knows = probe.right(pixels, digits.truth)
-    assert knows.mean() > 0.9
+    assert knows.mean() > 0.85
     guesses = probe.right(np.random.default_rng(0).normal(size=(len(pixels), 8)).astype(np.float32), digits.truth)
     lost = forgetting.probe("digits", knows, guesses, seed=0)
     assert forgetting.judged(lost, 0.01).status == "refused"

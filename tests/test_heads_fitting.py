@@ -418,3 +418,17 @@ def test_vectors_of_one_length_are_not_tried_twice() -> None:
     vectors, truth, classes, folds = data(200)
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     assert fit(unit, truth, classes, folds, kind="logistic").head.input in ("raw", "standard")
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge"])
+def test_what_is_only_the_noise_of_a_network_gets_no_weight(kind: str) -> None:
+    vectors, truth, classes, folds = data(apart=0.8)
+    generator = np.random.default_rng(3)
+    wide = (vectors * np.geomspace(0.01, 100, vectors.shape[1])).astype(np.float32)  # standardising is what helps
+    noise = (1e-6 * generator.standard_normal(len(wide))).astype(np.float32)  # beside a spread of hundreds
+    found = fit(np.column_stack([wide, noise]), truth, classes, folds, kind=kind).head  # type: ignore[arg-type]
+    assert found.input == "standard"
+    assert not found.arrays["weights"][:, -1].any()
+    assert np.allclose(
+        found.predict(np.column_stack([wide, 1e6 * noise])), found.predict(np.column_stack([wide, noise]))
+    )

@@ -155,6 +155,7 @@ class Judging:
                 continue
             self.losses.append(loss)
             self.gates.append(forgetting.judged(loss, most))
+            self._note_seen(task)
         self.gates += [forgetting.unknown(name, most, why) for name, why in failed.items()]
         neutral = probe.neutral(given.card.modality)
         said = [
@@ -169,6 +170,18 @@ class Judging:
         loss = forgetting.probe(neutral.name, said[0], said[1], seed=given.settings.seed)
         self.losses.append(loss)
         self.gates.append(forgetting.judged(loss, most))
+
+    def _note_seen(self, task: tasks.Registered) -> None:
+        """Splits are made a label at a time: what one head is tested on, training may have met under another label."""
+        mine = self.given.labelled
+        trained = {mine.data.contents[at] for at in np.flatnonzero(mine.learned).tolist()}
+        tested = [task.contents[at] for at in np.flatnonzero(task.task.fold < 0).tolist()]
+        seen = sum(content in trained for content in tested)
+        if seen:
+            self.notes.append(
+                f"head '{task.task.name}': {seen:,} of its {len(tested):,} test items were trained on under the label "
+                f"'{self.given.settings.label}', so what it loses on new items may be more"
+            )
 
     def _equal(self) -> None:
         mine = self.given.labelled

@@ -18,9 +18,13 @@ __all__ = ["Arrays", "Head"]
 
 Arrays = dict[str, NDArray[Any]]
 
-# Rows computed at once, always as many, the last ones filled up with zeros: a product of one shape gives a row the same
-# bits wherever it stands and whatever stands beside it.
+# Rows computed at once, always as many, the last ones filled up with zeros: a product of float64 and of one shape gives
+# a row the same bits wherever it stands and whatever stands beside it.
 _ROWS = 256
+
+# Neighbours that are compared besides those that are wanted, and values of them held at once.
+_SPARE = 8
+_VALUES = 8_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +148,8 @@ class Head:
         known, target = self.arrays["known"], self.arrays["known_target"]
         k = min(int(self.settings["k"]), len(known))
         lengths = np.sqrt(np.vecdot(values, values))[:, None]
-        near = (values / np.where(lengths > 0, lengths, 1)).astype(known.dtype) @ known.T
-        best = largest(near, k)
-        scores = np.take_along_axis(near, best, 1).astype(np.float64) / self.settings["tau"]
+        best, cosines = _nearest(values / np.where(lengths > 0, lengths, 1), known, k)
+        scores = cosines / self.settings["tau"]
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
         shares = np.zeros((len(values), target.shape[1]))
@@ -158,3 +161,22 @@ class Head:
         shares = np.clip(shares, floor, 1 - floor) if self.task == "multilabel" else np.maximum(shares, floor)
         odds = np.log(shares) - np.log1p(-shares) if self.task == "multilabel" else np.log(shares)
         return np.asarray(odds, np.float64)
+
+
+def _nearest(
+    values: NDArray[np.float64], known: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The k nearest of what is known for each row, nearest first, and their cosines; of equal ones the first.
+
+    A product of float32 finds who comes into question. Some processors give it other last bits where a row stands
+    elsewhere, so the cosines that count are computed pair by pair.
+    """
+    wanted = min(k + _SPARE, len(known))
+    among = np.sort(largest(values.astype(known.dtype) @ known.T, wanted), axis=1)
+    cosines = np.empty(among.shape)
+    step = max(1, _VALUES // (wanted * values.shape[1]))
+    for start in range(0, len(values), step):
+        rows = slice(start, start + step)
+        cosines[rows] = np.vecdot(known[among[rows]].astype(np.float64), values[rows, None, :])
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(among, order, 1), np.take_along_axis(cosines, order, 1)

@@ -21,6 +21,10 @@ _KEPT = 32_000_000
 # What float32 makes of a constant, as a share of it.
 _ROUNDING = 1e-6
 
+# The share of the widest value's spread below which a value holds nothing but the noise of float32 inference. MiniLM
+# has such values; stretched to a spread of 1, they would be weights of millions on noise.
+_NOISE = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Sums:
@@ -172,7 +176,7 @@ def spread(problem: Problem, rows: Rows) -> tuple[NDArray[np.float64], NDArray[n
 def factor_of(variance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 / spread; 0 where a value never varies, or only by what float32 makes of a constant."""
     size = np.sqrt(variance)
-    alive = size > np.maximum(_ROUNDING * np.abs(mean), 1e-9 * float(size.max(initial=0)))
+    alive = size > np.maximum(_ROUNDING * np.abs(mean), _NOISE * float(size.max(initial=0)))
     return np.asarray(np.where(alive, 1 / np.where(alive, size, 1), 0.0), np.float64)
 
 
