@@ -33,7 +33,7 @@ _PARTS = (
     "importlib", "logging", "multiprocessing", "pathlib", "random", "statistics", "tarfile", "threading", "turtle",
     "typing", "unittest", "urllib", "xml", "zipfile",
 )  # fmt: skip
-_SHORTEST, _LONGEST = 40, 1_000
+_SHORTEST, _LONGEST = 40, 300
 _LEAST = 20
 
 

@@ -27,7 +27,7 @@ _BATCH_NORM_FROM = 5_000
 
 # The top block's rate: of AdamW for networks with LayerNorm, of SGD for the others, of AdamW for adapters; and how many
 # times as high that of a head is which begins at random.
-_RATES = {"adamw": 1e-4, "sgd": 3e-3, "lora": 2e-4}
+_RATES = {"adamw": 1e-4, "sgd": 3e-3, "lora": 5e-4}
 _NEW_HEAD = 10.0
 
 
