@@ -238,8 +238,9 @@ class FinetuneSettings:
 
     ``blocks`` are the parts of the network that are trained, by their names in it, the top one first
     (``layer4``, ``blocks.11``, ``encoder.layer.5``); behind a colon stands the epoch, from 0, from which on a block is
-    trained (``layer3:2``). Without epochs a further block begins every ``unfreeze_every`` epochs, all at once with 0;
-    the head is trained from the first one. ``depth`` says instead how many blocks from the top are trained.
+    trained (``layer3:2``). Without epochs a further block begins every ``unfreeze_every`` epochs, several at once where
+    epochs are few, all of them with 0; the head is trained from the first one. ``depth`` says instead how many blocks
+    from the top are trained.
 
     ``learning_rate`` is that of the top block, each lower one has ``layer_decay`` times that of the one above it;
     ``head_rate`` is the head's. With ``halving`` all rates are halved each time that a block begins. ``warmup`` is a

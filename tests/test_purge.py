@@ -22,10 +22,10 @@ from purge_world import GONE, copied, holding, say, world
 from stores import vectors
 
 import featstore
-from featstore import migrations
+from featstore import migrations, models
 from featstore.errors import FeatstoreError, IntegrityError, LockedError, NotFoundError, UsageError
 from featstore.heads import opening
-from featstore.records import Migration
+from featstore.records import Finetuning, Migration
 from featstore.storage import Storage, documents, durable, locks
 from featstore.tables import FeatureTable
 from featstore.upkeep.purge import files, places, scan
@@ -78,6 +78,7 @@ def test_every_file_of_a_used_store_is_of_a_known_kind(first, tmp_path):
     paths += [layout.crossing("a", "b", "card.json"), layout.bridge("a", "b", "map-1.safetensors"), layout.job("texts")]
     paths += [layout.open_run("texts", "a"), layout.receipt("r", 0), layout.head_lock("h"), layout.reference("k")]
     paths += [layout.members("texts", "a", "file:///b")]
+    paths += [layout.finetune("texts", "k", file) for file in ("state.json", "report.html", "trained.safetensors")]
     assert [path for path in paths if places.of(path) is None] == []
     kinds = {places.of(path).place.kind for path in paths}
     assert {place.kind for place in places.PLACES} - kinds <= {
@@ -493,3 +494,31 @@ def test_a_page_that_may_show_an_item_goes_whatever_its_id(first, tmp_path):
         assert layout.storage.exists(page) == dry_run
     assert json.loads(layout.storage.read(record))["figure"] == 1.5
     assert json.loads(layout.storage.read(record))["html"] is None
+
+
+def test_what_a_fine_tuning_shows_of_an_item_goes_and_its_weights_are_named(first, tmp_path):
+    w = copied(first, tmp_path)
+    layout = w.store.layout
+    folder = layout.finetune("others", "0123456789abcdef")
+    source = tmp_path / "texts.csv"
+    say(source, list(range(1, 30)), odd={"1": "a text of its own"})
+    table = w.store.extract(source, name="others", model=w.models[1], id_column="id", text_column="text")
+    page, record = f"{folder}/report.html", f"{folder}/report.json"
+    layout.storage.write(page, b'<figure title="1"><img src="data:image/png;base64,AAAA"></figure>')
+    layout.storage.write(record, documents.sign({"html": page, "figure": 1.5}))
+    layout.storage.write(f"{folder}/trained.safetensors", b"weights")
+    card = models.load_card(layout, table.space_id)
+    origin = Finetuning(
+        base=card.space_id, base_model=card.model, base_weights=None, options={}, table="others", version=0,
+        label="topic", key="0123456789abcdef", n_train=20, weights=card.onnx,
+    )  # fmt: skip
+    documents.write(layout.storage, layout.model_card(card.space_id), replace(card, finetuning=origin))
+    for dry_run in (True, False):
+        report = w.store.purge(["1"], tables=["others"], dry_run=dry_run)
+        assert any(page in said for said in report.breaks)
+        assert any("was fine-tuned on items of 'others'" in said for said in report.warnings)
+        assert layout.storage.exists(page) == dry_run
+    assert json.loads(layout.storage.read(record)) | {"document_sha256": ""} == {
+        "figure": 1.5, "html": None, "document_sha256": "",
+    }  # fmt: skip
+    assert layout.storage.exists(f"{folder}/trained.safetensors")

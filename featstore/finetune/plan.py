@@ -8,7 +8,7 @@ import numpy as np
 
 from featstore.errors import IntegrityError
 from featstore.extract.progress import Reporter
-from featstore.finetune import keeping, network, outcome
+from featstore.finetune import keeping, outcome
 from featstore.finetune.network.checkpoints import DOCUMENT, Checkpoint
 from featstore.finetune.prepared import prepare
 from featstore.finetune.training import undertaking
@@ -40,8 +40,6 @@ def plan(layout: Layout, address: str, settings: FinetuneSettings, *, reporter: 
     given = prepare(layout, address, settings, reporter or Reporter(), keep=False)
     mine, planned, score = given.labelled, undertaking(given), given.frozen
     counts = np.bincount(mine.truth, minlength=len(mine.data.classes)).tolist()
-    shape = (len(mine.data.classes), score.head.dim)
-    last = max((block.epoch or 0 for block in planned.blocks), default=0)  # from when on nothing more begins
     return FinetunePlan(
         table=given.table.name,
         version=given.table.version or 0,
@@ -54,7 +52,7 @@ def plan(layout: Layout, address: str, settings: FinetuneSettings, *, reporter: 
         n_test=int(mine.test.sum()),
         method=planned.method,
         blocks=planned.blocks,
-        groups=network.groups(given.original, shape, planned.settings, planned.blocks, epoch=last),
+        groups=planned.groups,
         trained_parameters=planned.trained,
         parameters=given.original.parameters,
         epochs=planned.settings.epochs or 0,

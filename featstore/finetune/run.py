@@ -214,7 +214,7 @@ class _Run:
             space_id=space,
             key=self.given.key,
             report=report,
-            html=None if report is None else str(self.layout.storage.local(report.html)),
+            html=None if report is None or report.html is None else str(self.layout.storage.local(report.html)),
             next=(f"featstore migrate {table} --to {space}",) if there else (),
             seconds=round(time.monotonic() - self.started, 3),
             error=error,

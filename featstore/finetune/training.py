@@ -16,7 +16,7 @@ from featstore.storage import hashing
 
 if TYPE_CHECKING:
     from featstore.finetune.prepared import Prepared
-    from featstore.records import FinetuneTrial, TunedBlock
+    from featstore.records import FinetuneTrial, ParameterGroup, TunedBlock
     from featstore.settings import FinetuneSettings
 
 __all__ = ["Undertaking", "train", "undertaking"]
@@ -34,6 +34,7 @@ class Undertaking:
     Attributes:
         settings: As asked, what follows from the network filled in.
         blocks: The parts of the network from the top down.
+        groups: The optimizer's, in the epoch from when on nothing more begins.
         method: In a word or two.
         steps: Of the optimizer, where no epoch is spared.
         seconds: The least and the most that it may take, by rates measured just now.
@@ -41,14 +42,15 @@ class Undertaking:
 
     settings: FinetuneSettings
     blocks: tuple[TunedBlock, ...]
+    groups: tuple[ParameterGroup, ...]
     method: str
     steps: int
     seconds: tuple[float, float]
 
     @property
     def trained(self) -> int:
-        """How many of the network's parameters are trained at some time."""
-        return sum(block.parameters for block in self.blocks if block.epoch is not None)
+        """How many numbers of the network, or of its adapters, are trained in the end; the head's are not counted."""
+        return sum(group.parameters for group in self.groups if group.name.partition(" ")[0] != "head")
 
 
 def undertaking(given: Prepared) -> Undertaking:
@@ -61,6 +63,8 @@ def undertaking(given: Prepared) -> Undertaking:
     items, validated = int(mine.trained.sum()), int(mine.validated.sum())
     settings = network.defaults(given.settings, given.original, n_train=items)
     blocks = network.tuned_blocks(given.original, settings, n_train=items)
+    last = max((block.epoch or 0 for block in blocks), default=0)
+    shape = (len(mine.data.classes), _dim(given))
     assert settings.epochs is not None
     learning, judging = network.rate(given.original, mine.examples(mine.trained), settings, blocks)
     least = settings.epochs if settings.epochs <= settings.patience else settings.patience + 1
@@ -69,6 +73,7 @@ def undertaking(given: Prepared) -> Undertaking:
     return Undertaking(
         settings=settings,
         blocks=blocks,
+        groups=network.groups(given.original, shape, settings, blocks, epoch=last),
         method=network.method(settings),
         steps=settings.epochs * -(-items // settings.batch),
         seconds=(_FASTER * least * passes, _SLOWER * trials * settings.epochs * passes),
@@ -164,13 +169,17 @@ def _searched(
     )
 
 
+def _dim(given: Prepared) -> int:
+    """Values of the vectors of the network that training begins with."""
+    return given.table.dim if given.base.card is None else given.base.card.dim
+
+
 def _start(given: Prepared) -> Start:
     """The head that training begins with, fitted to the origin's vectors of what is trained on."""
     mine, settings, base = given.labelled, given.settings, given.base.card
     side, classes = mine.trained, mine.data.classes
     if settings.start == "random":
-        dim = given.table.dim if base is None else base.dim
-        return Start(weight=np.zeros((len(classes), dim), np.float32), bias=np.zeros(len(classes), np.float32))
+        return Start(weight=np.zeros((len(classes), _dim(given)), np.float32), bias=np.zeros(len(classes), np.float32))
     own = base is not None and base.space_id == given.table.space_id
     given.reporter.stage("fitting the head to begin with")
     vectors = mine.vectors[side] if own else network.vectors(given.original, mine.examples(side))

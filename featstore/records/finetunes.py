@@ -142,7 +142,8 @@ class FinetuneState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneReport:
-    """``finetunes/TABLE/KEY/report.json``: how it went and what the gates found; ``html`` is the page beside it.
+    """``finetunes/TABLE/KEY/report.json``: how it went and what the gates found; ``html`` is the page beside it,
+    None where a purge has removed that.
 
     ``frozen`` and ``tuned`` are the figures of the best head on the old and on the new vectors, on the same test
     items; ``own`` those of the network's own head; ``gain`` is tuned minus frozen, paired by item. ``cosine`` is the
@@ -180,7 +181,7 @@ class FinetuneReport:
     cosine: float
     overlap: float
     gates: tuple[GateOutcome, ...]
-    html: str
+    html: str | None
     created_ts: str
     seconds: float
     notes: tuple[str, ...] = ()

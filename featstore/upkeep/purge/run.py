@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from featstore.errors import IntegrityError, NotFoundError, UsageError
 from featstore.heads import opening
-from featstore.records import JobState, Manifest, PurgedTable, PurgeReport, PurgeScan, SourceRecord
+from featstore.records import JobState, Manifest, ModelCard, PurgedTable, PurgeReport, PurgeScan, SourceRecord
 from featstore.storage import documents, locks
 from featstore.tables import RejectsTable
 from featstore.tables.log import DeltaLog
@@ -37,8 +37,17 @@ __all__ = ["held", "purge"]
 _ROWS = ("scan", "membership", "split")
 
 _DOCUMENTS = (
-    *("source", "published state", "migration", "migration report", "history record", "head", "split record"),
-    *("open run", "run record", "job", "model reference", "map between models", "bridge", "checked files"),
+    *("source", "published state", "migration", "migration report", "fine-tuning", "history record", "head"),
+    *(
+        "split record",
+        "open run",
+        "run record",
+        "job",
+        "model reference",
+        "map between models",
+        "bridge",
+        "checked files",
+    ),
 )
 
 _SHOWN = 10
@@ -227,11 +236,13 @@ class _Work:
         """Removes pages that may show the items: a picture stands there under an id that is short, or cut short."""
         storage = self.layout.storage
         for name in sorted({found.file.name for found in self.before.of("table", "history")}):
-            folder = self.layout.migration_report(name, "")
-            for path in (path for path in storage.files(folder.rstrip("/")) if path.endswith(".html")):
+            folders = (self.layout.migration_report(name, "").rstrip("/"), self.layout.finetunes(name))
+            there = [path for folder in folders for path in storage.files(folder)]
+            for path in (path for path in there if path.endswith(".html")):
                 self._broken.append(f"{path} shows items of '{name}' and goes; what it says in figures stays")
                 if not self.dry_run:
-                    for record in (one for one in storage.files(folder.rstrip("/")) if one.endswith(".json")):
+                    beside = path.rpartition("/")[0]
+                    for record in (one for one in there if one.startswith(f"{beside}/") and one.endswith(".json")):
                         files.without_page(self.layout, record)
                     storage.delete(path)
 
@@ -354,8 +365,21 @@ class _Work:
             f"{path} has the words of an id: they came with the model, which is left as it is"
             for path in self.before.models
         ]
+        self.warnings += [
+            f"{space_id} was fine-tuned on items of '{name}', perhaps removed ones too: its weights stay as they "
+            "are; fine-tune again and move the tables to be rid of it"
+            for space_id, name in self._taught()
+        ]
         for path in self.before.strange:
             self.warnings.append(f"{path} is not of featstore; it was searched all the same")
+
+    def _taught(self) -> list[tuple[str, str]]:
+        """The models that were fine-tuned on tables that the items were found in, and those tables."""
+        names = {found.file.name for found in self.before.of("table", "history", "split")}
+        paths = [path for path in self.layout.storage.files("models") if path.endswith("/card.json")]
+        cards = [documents.read(self.layout.storage, path, ModelCard) for path in paths]
+        origins = [(card.space_id, card.finetuning.table) for card in cards if card.finetuning is not None]
+        return [(space_id, name) for space_id, name in origins if name in names]
 
 
 def _wanted(layout: Layout, ids: Collection[str]) -> Wanted:
@@ -368,7 +392,18 @@ def _wanted(layout: Layout, ids: Collection[str]) -> Wanted:
 
 
 def _names(layout: Layout) -> list[str]:
-    folders = ("features", "history", "rejects", "indexes", "previews", "cache", "members", "splits", "migrations")
+    folders = (
+        "features",
+        "history",
+        "rejects",
+        "indexes",
+        "previews",
+        "cache",
+        "members",
+        "splits",
+        "migrations",
+        "finetunes",
+    )
     return sorted({name for folder in folders for name in layout.storage.folders(folder)})
 
 
