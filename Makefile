@@ -40,9 +40,10 @@ demo: venv
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not heavy'
 
-# One worker: what is heavy measures time and memory, or fills the cores by itself.
+# As many workers here too: one after another the heavy tests take the better part of an hour. What they measure of time
+# leaves room for a neighbour.
 test-heavy: venv browser
-	$(BIN)/python -m pytest -m heavy --timeout 1800
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m heavy --timeout 1800
 
 # Reports are opened in a real browser, units are read by systemd-analyze: those that are there, or else Debian's. Without
 # them those tests fail.

@@ -32,6 +32,9 @@ from featstore.splits import read
 from featstore.storage import documents, locks
 from featstore.store import Store
 
+# One worker makes the world and what is kept in it, for all of these.
+pytestmark = pytest.mark.xdist_group("finetune")
+
 UNTOUCHED = ("models", "features", "heads", "published", "indexes")
 
 
