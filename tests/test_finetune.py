@@ -373,6 +373,7 @@ def test_a_refused_one_is_judged_again_by_other_limits_and_not_trained(store: St
 # ── stopped and taken up again ────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_a_stopped_training_goes_on_to_the_same_weights(store: Store, kept: Kept) -> None:
     settings = {**FAST, "label": "digit", "checkpoint_every": 3}
     before = tree(store, *UNTOUCHED)

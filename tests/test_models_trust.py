@@ -108,7 +108,7 @@ def test_preprocessing_and_weights_are_part_of_the_space(tmp_path: Path) -> None
     cards = [making.keep(layout, first, lambda _: None)]
     for change in ({"interpolation": "bicubic"}, {"resize": (72, 72)}, {"mean": (0.4, 0.5, 0.5)}):
         other = dataclasses.replace(first, image=dataclasses.replace(how, **change))
-        cards.append(making._draft(other))
+        cards.append(making.sketch(other))
     assert len({c.digest for c in cards}) == 4
     kept_at = (layout.storage.local(layout.model(cards[0].space_id, "model.onnx")).stat()).st_mtime_ns
     assert making.keep(layout, dataclasses.replace(first, slug="another-name"), lambda _: None) == cards[0]
@@ -120,7 +120,7 @@ def test_official_weights_are_recognised_by_their_hash(squeezenet: Path, monkeyp
     request = ModelRequest(model="squeezenet1_1", weights=squeezenet)
     original = vision.load(resolve("squeezenet1_1"), request, lambda _: None)
     assert original.slug == "squeezenet1_1-IMAGENET1K_V1"
-    assert making._draft(original).space_id.startswith("squeezenet1_1-imagenet1k_v1-")
+    assert making.sketch(original).space_id.startswith("squeezenet1_1-imagenet1k_v1-")
     assert original.model == "squeezenet1_1:IMAGENET1K_V1"
 
 
@@ -290,7 +290,7 @@ def test_two_that_export_the_same_model_at_once_share_it(tmp_path: Path) -> None
         own = dataclasses.replace(card, onnx=kept_module.artefact("model.onnx", content))
         found.append(kept_module.publish(layout, own, {"model.onnx": content}))
 
-    draft = making._draft(original)
+    draft = making.sketch(original)
     threads = [threading.Thread(target=publish, args=(draft,)) for _ in range(6)]
     for thread in threads:
         thread.start()

@@ -21,6 +21,9 @@ __all__ = ["Learned", "learn"]
 
 _COSINE = 0.01
 
+# Scores that differ by less are one: a product of float32 gives the same two vectors other last bits elsewhere.
+_EQUAL = np.float32(1e-6)
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -51,7 +54,7 @@ class _Fold:
         projected = found.apply(self.images)
         scores = self.queries @ projected.T if texts else projected @ self.documents.T
         right = np.diag(scores)[:, None]
-        return np.asarray((scores >= right).sum(axis=1) - 1, np.int64)
+        return np.asarray((scores > right - _EQUAL).sum(axis=1) - 1, np.int64)
 
     def worth(self, found: Map) -> float:
         """What maps are chosen by: the mean of recall@1 and recall@10 from text to image.

@@ -23,6 +23,9 @@ __all__ = ["Learned", "learn"]
 
 _COSINE = 0.01
 
+# Scores that differ by less are one: a product of float32 gives the same two vectors other last bits elsewhere.
+_EQUAL = np.float32(1e-6)
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -94,7 +97,7 @@ def learn(
     sizes = np.concatenate([np.full(len(fold), len(fold)) for fold in folds])
     scores = [fold.scores(found) for fold, found in zip(folds, chosen.without, strict=True)]
     # Whatever scores as high as the item itself comes before it: a map that says nothing finds nothing.
-    ranks = np.concatenate([(one >= np.diag(one)[:, None]).sum(axis=1) - 1 for one in scores])
+    ranks = np.concatenate([(one > np.diag(one)[:, None] - _EQUAL).sum(axis=1) - 1 for one in scores])
     hits = [_others(one) for one in scores]
 
     def overlaps(found: list[NDArray[np.int64]], wanted: list[NDArray[np.int64]]) -> tuple[RecallAt, ...]:
