@@ -60,7 +60,7 @@ SHOTS: tuple[int | None, ...] = (1, 4, 16, None)
 FEW_SEEDS, ALL_SEEDS = 5, 3
 FEW_EPOCHS, ALL_EPOCHS = 10, 3
 TEST, VALIDATED, NEUTRAL = 600, 400, 250
-RATE = 1e-4
+RATE = 5e-5
 LORA_RATE = 1e-3
 METHODS: dict[str, dict[str, object]] = {
     "full": {"start": "random", "unfreeze_every": 0, "depth": 6, "learning_rate": RATE, "head_rate": 1e-3},

@@ -77,11 +77,16 @@ def median(seconds: Sequence[float]) -> float:
 
 
 def machine(*packages: str) -> str:
-    """The processor and the versions, without names or paths."""
+    """The processor with its widest instructions and the versions, without names or paths."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        flags = set(next(line.split(":", 1)[1] for line in lines if line.startswith("flags")).split())
+        # One name stands for several generations, which differ in just what is measured here.
+        known = {"AVX2": "avx2", "AVX-512": "avx512f", "VNNI": "avx512_vnni"}
+        able = [shown for shown, flag in known.items() if flag in flags]
+        model += f" ({able[-1]})" if able else ""
     except (OSError, StopIteration):
         pass
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
