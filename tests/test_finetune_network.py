@@ -126,7 +126,13 @@ def test_blocks_of_a_sentence_model_begin_with_the_layer_behind_the_pooling(tmp_
 def test_blocks_of_transformers_pictures(tmp_path: Path, kind: str, top: str) -> None:
     assert kind in VISION
     request = ModelRequest(model=str(vision_folder(tmp_path / kind, kind)))
-    assert _names(hf_vision.load(resolve(request.model), request, lambda _: None))[0][0] == top
+    original = hf_vision.load(resolve(request.model), request, lambda _: None)
+    assert _names(original)[0][0] == top
+    # Nothing of the network hides behind a group of the same name, such as the head that is trained on it.
+    settings = network.defaults(FinetuneSettings(unfreeze_every=0, depth=1), original, n_train=100)
+    blocks = network.tuned_blocks(original, settings, n_train=100)
+    found = [group.name for group in network.groups(original, (3, 8), settings, blocks, epoch=0)]
+    assert len(found) == len(set(found)) == 4
 
 
 def test_only_what_reaches_the_vector_is_a_block() -> None:

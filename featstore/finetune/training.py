@@ -50,7 +50,7 @@ class Undertaking:
     @property
     def trained(self) -> int:
         """How many numbers of the network, or of its adapters, are trained in the end; the head's are not counted."""
-        return sum(group.parameters for group in self.groups if group.name.partition(" ")[0] != "head")
+        return sum(group.parameters for group in self.groups if group.name.removesuffix(" (no decay)") != "head")
 
 
 def undertaking(given: Prepared) -> Undertaking:

@@ -64,7 +64,9 @@ def allotted(
     for place, block in enumerate(trained):
         if block.epoch <= epoch:
             rate = settings.learning_rate * settings.layer_decay**place * halved
-            found += _split(block.part.name, block.shapes, rate, settings)
+            # SigLIP calls its pooling so too; a group is known by its name.
+            name = f"{HEAD} of the network" if block.part.name == HEAD else block.part.name
+            found += _split(name, block.shapes, rate, settings)
     return tuple(found)
 
 
