@@ -88,7 +88,7 @@ class Quantiser:
         model, layers = self._model, self._layers
         self._progress("calibrating: ranges")
         ranges = self._spans(model)
-        recipe = "qdq per channel, min-max"
+        recipe = "qdq per channel, reduced range, min-max"
         yield self._attempt(recipe, qdq.quantised(model, layers, ranges))
         readers = smooth.smoothable(layers)
         if readers:

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["Whole", "activation", "nearest", "observed", "quantised", "scales"]
+__all__ = ["LARGEST", "Whole", "activation", "nearest", "observed", "quantised", "scales"]
 
+LARGEST = 64
+"""The largest weight in whole numbers. A processor without VNNI adds two products of uint8 and int8 in 16 bits, which
+saturate from 2 × 255 × 65 on: with larger weights a graph would give other vectors there, and poor ones.
+
+Source: ONNX Runtime's documentation, "Quantize ONNX models", section "When and why do I need to try U8U8?".
+"""
 _TAKEN_ALONG = ("Conv", "Gemm")
 _KEEPS_VALUES = ("MaxPool", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -46,9 +52,9 @@ def activation(span: Range) -> tuple[np.float32, np.uint8]:
 
 
 def scales(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """The step of symmetric int8 weights for each output channel: float32 (outputs,)."""
+    """The step of symmetric weights in whole numbers for each output channel: float32 (outputs,)."""
     others = tuple(i for i in range(values.ndim) if i != axis)
-    steps: NDArray[np.float32] = (np.abs(values).max(axis=others) / 127).astype(np.float32)
+    steps: NDArray[np.float32] = (np.abs(values).max(axis=others) / LARGEST).astype(np.float32)
     steps[steps < np.finfo(np.float32).tiny] = 1.0
     return steps
 
@@ -57,7 +63,7 @@ def nearest(values: NDArray[np.float32], axis: int, steps: NDArray[np.float32]) 
     """Weights in whole steps, each rounded by itself."""
     shape = [1] * values.ndim
     shape[axis] = -1
-    whole: NDArray[np.int8] = np.clip(np.rint(values / steps.reshape(shape)), -127, 127).astype(np.int8)
+    whole: NDArray[np.int8] = np.clip(np.rint(values / steps.reshape(shape)), -LARGEST, LARGEST).astype(np.int8)
     return whole
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.models.quantising.layers import Layer, Wiring
+from featstore.models.quantising.qdq import LARGEST
 from featstore.models.quantising.ranges import Observer
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _rounded(
         end = min(start + _BLOCK, width)
         errors = np.empty((*left.shape[:2], end - start))
         for at in range(start, end):
-            whole[:, :, at] = np.clip(np.rint(left[:, :, at]), -127, 127)
+            whole[:, :, at] = np.clip(np.rint(left[:, :, at]), -LARGEST, LARGEST)
             error = (left[:, :, at] - whole[:, :, at]) / factor[:, at, at, None]
             left[:, :, at:end] -= error[:, :, None] * factor[:, None, at, at:end]
             errors[:, :, at - start] = error
