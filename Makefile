@@ -29,7 +29,7 @@ help:
 	@echo 'make bench-search the search benchmark beside its peers, about a quarter of an hour'
 	@echo 'make bench-peers  other programs that make embeddings, on the same files with the same weights'
 	@echo 'make bench-heads  the heads benchmark beside scikit-learn, about 10 minutes'
-	@echo 'make bench-finetune  fine-tuning beside frozen heads, and what its gates let through, about 35 minutes'
+	@echo 'make bench-finetune  fine-tuning beside frozen heads, and what its gates let through, about an hour'
 	@echo 'make clean        removes .venv, demo-output and caches'
 
 venv: $(READY)

@@ -37,6 +37,7 @@ from featstore.finetune import network
 from featstore.finetune.examples import Examples
 from featstore.finetune.network.augmentation import augmented, draws
 from featstore.finetune.network.batches import inputs
+from featstore.finetune.network.parts import parts
 from featstore.finetune.network.randaugment import CHANGES, changed
 from featstore.finetune.network.schedule import factor
 from featstore.inputs import images
@@ -768,6 +769,30 @@ def test_pictures_are_learned(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("lora", [None, 4])
+@pytest.mark.parametrize("kind", ["resnet", "vit", "convnext", "dinov2", "siglip_image"])
+def test_networks_of_every_library_learn_in_their_top_block_alone(tmp_path: Path, kind: str, lora: int | None) -> None:
+    if kind in TINY_VISION:
+        original = vision_original(tiny_vision(kind), kind)
+    else:
+        request = ModelRequest(model=str(vision_folder(tmp_path / kind, kind)))
+        original = hf_vision.load(resolve(request.model), request, lambda _: None)
+    top = parts(original)[0]
+    before = copied(original)
+    found = trained(
+        original, tmp_path / "run", pictures(48), pictures(30, seed=1), start="random", depth=1, unfreeze_every=0,
+        lora=lora, epochs=6, patience=9, learning_rate=1e-2, head_rate=2e-2, batch=16, **PLAIN,
+    )  # fmt: skip
+    losses = [record.train_loss or 0.0 for record in found.epochs[1:]]
+    assert min(losses) < 0.9 * losses[0]
+    assert found.best_epoch >= 0
+    moved = {name for name, tensor in original.state.items() if not torch.equal(tensor, before[name])}
+    assert moved
+    own = {_network_name(name) for name in top.parameters}
+    assert {_network_name(name) for name in moved} <= own
+    assert lora or len(moved) == len(own)
+
+
 def test_texts_are_learned_whatever_their_lengths(tmp_path: Path) -> None:
     original = written(tmp_path / "bert")
     before = copied(original)
@@ -799,7 +824,6 @@ def test_vectors_are_those_of_the_network_in_the_examples_order(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["test_vit", "test_efficientnet"])
 def test_merged_adapters_give_the_vectors_of_the_adapted_network(name: str) -> None:
     from featstore.finetune.network.lora import adapted
-    from featstore.finetune.network.parts import parts
 
     original = pictured(name)
     before, plain = copied(original), network.vectors(original, JUDGED)
@@ -844,7 +868,6 @@ def test_adapters_learn_with_the_weights_beside_them_frozen(tmp_path: Path) -> N
 
 def test_a_decoders_transposed_layers_are_adapted_too(tmp_path: Path) -> None:
     from featstore.finetune.network.lora import adapted
-    from featstore.finetune.network.parts import parts
 
     request = ModelRequest(model=str(gpt2_folder(tmp_path / "gpt2")))
     original = words.load(resolve(request.model), request, lambda _: None)
