@@ -50,6 +50,11 @@ def resolve(layout: Layout, address: Address) -> tuple[str, str]:
         UsageError: Several spaces fit.
     """
     names = layout.storage.folders("features")
+    if address.name not in names and address.name in layout.storage.folders(layout.heads()):
+        raise NotFoundError(
+            f"there is no table '{address.name}'; that is a head.",
+            hint=f"Its table: featstore show {address.name}",
+        )
     if address.name not in names:
         known = ", ".join(names) if names else "none yet"
         raise NotFoundError(

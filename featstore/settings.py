@@ -11,12 +11,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from featstore.errors import SettingsError
@@ -34,6 +34,7 @@ __all__ = [
     "TorchSettings",
     "available_cpus",
     "available_memory",
+    "check_environment",
     "resolve",
 ]
 
@@ -42,10 +43,15 @@ ENVIRONMENT_PREFIX = "FEATSTORE_"
 # Variables that mean something to the whole program rather than to one command.
 _PROGRAM_VARIABLES = {"FEATSTORE_STORE"}
 
+# How alike two variables must be for one to be meant by the other: their beginnings are the same anyway.
+_ALIKE = 0.8
+
 MODEL_OPTIONS = ("pooling", "layer", "dim", "prompt_document", "prompt_query", "decode", "precision")
 """What a command can change of a model, each a part of its space: fields of the settings and of ``ModelOptions``."""
 
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>([kMGT]i?)?B?)", re.IGNORECASE)
 
@@ -67,10 +73,17 @@ def _bytes(value: object) -> object:
     return round(float(found["number"]) * factor ** " kmgt".index(unit[:1] or " "))
 
 
+def _device(value: str) -> str:
+    if _DEVICE.fullmatch(value) is None:
+        raise ValueError("auto, cpu, cuda or cuda:N was expected")
+    return value
+
+
 Columns = Annotated[tuple[str, ...], BeforeValidator(_columns, json_schema_input_type=str | tuple[str, ...])]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Device = Annotated[str, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE.pattern})$"})]
 
 
 # A class's checker is made when its first value is: one command has little to do with the settings of the others.
@@ -93,7 +106,7 @@ class ExtractSettings:
     prompt_query: str | None = None
     decode: Literal["exact", "fast"] | None = None
     precision: Literal["fp32", "int8"] | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     backend: Literal["onnxruntime", "openvino"] | None = None
     # how the source is read
     source_root: str | None = None
@@ -165,7 +178,7 @@ class MigrateSettings:
     priority: str | None = None
     queries: str | None = None
     qrels: str | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] | None = None
+    device: Device | None = None
     workers: Count | None = None
     bridge: bool = True
     publish: bool = True
@@ -176,6 +189,7 @@ class HeadSettings:
     """What ``featstore train-head`` can be told, but for the torch kinds.
 
     ``group`` and ``split`` name columns; by default those called ``group`` and ``split`` are used where they are there.
+    ``test_share`` and ``folds`` are what a new split is made by, 0.2 and 5 where nothing is said.
     ``memory`` is what the vectors may take of it, in bytes or a text such as ``2GB``; by default 0.3 of what is free.
     """
 
@@ -198,8 +212,8 @@ class HeadSettings:
     allow_leakage: bool = False
     near_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     memory: Bytes | None = None
-    test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
-    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
     shots: Annotated[tuple[Count, ...], BeforeValidator(_columns)] = ()
     baselines: bool = True
     curve: bool = True
@@ -225,7 +239,7 @@ class TorchSettings:
     patience: Count = 6
     batch: Count | None = None
     seeds: Count | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -267,8 +281,8 @@ class FinetuneSettings:
     group: str | None = None
     split: str | None = None
     near_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
-    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    test_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
     # what is trained, and from when on
     start: Literal["head", "random"] = "head"
     lora: Count | None = None
@@ -304,7 +318,7 @@ class FinetuneSettings:
     checkpointing: bool = False
     mixed_precision: Literal["auto", "off", "bf16", "fp16"] = "auto"
     checkpoint_every: Count | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     workers: Count | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     # what must hold before the new backbone becomes a model
@@ -365,12 +379,7 @@ def resolve(
     environ = os.environ if environ is None else environ
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     problems = [_unknown(key, known) for key in (*given, *lower) if key not in known]
-    # A variable may be meant for another command.
-    anywhere = known | {field.name for command in _COMMANDS for field in fields(command)}
-    for variable in environ:
-        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _PROGRAM_VARIABLES and key not in anywhere:
-            problems.append(f"environment variable {variable}: {_unknown(key, anywhere)}")
+    problems += _unknown_variables(environ, known)
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for key in known:
@@ -388,7 +397,7 @@ def resolve(
         if isinstance(value, float) and math.isnan(value):
             wrong[key] = "NaN is not a number"
     if problems:
-        raise SettingsError("; ".join((*problems, *(f"{key}: {text}" for key, text in wrong.items()))) + ".")
+        raise SettingsError(_ended("; ".join((*problems, *_said(wrong, origins)))))
     adapter, cause = TypeAdapter(kind), None
     try:
         # JSON knows TOML's types and no others, so that it can tell a number in quotes from a number.
@@ -401,9 +410,10 @@ def resolve(
     except ValidationError as error:
         wrong, cause = {**_wrong(error), **wrong}, error
     if wrong:
-        found = "; ".join(f"{key}: {text}" for key, text in wrong.items())
         raise SettingsError(
-            f"{found}.", hint=f"See featstore {_command(kind)} --help.", context={"problems": tuple(wrong.items())}
+            f"{'; '.join(_said(wrong, origins))}.",
+            hint=f"See featstore {_command(kind)} --help.",
+            context={"problems": tuple(wrong.items())},
         ) from cause
     recorded = {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -411,6 +421,21 @@ def resolve(
         plain = list(value) if isinstance(value, tuple) else value
         recorded[field.name] = SettingValue(value=plain, origin=origins.get(field.name, "default"))
     return settings, Resolved(recorded)
+
+
+def check_environment(environ: Mapping[str, str] | None = None, besides: Collection[str] = ()) -> None:
+    """Refuses variables that nothing reads: one that is mistyped would be passed over without a word.
+
+    Args:
+        environ: The environment; ``os.environ`` by default.
+        besides: Settings that are no command's own.
+
+    Raises:
+        SettingsError: There is such a variable; all are named, each with the nearest known one.
+    """
+    unknown = _unknown_variables(os.environ if environ is None else environ, besides)
+    if unknown:
+        raise SettingsError(_ended("; ".join(unknown)))
 
 
 def available_cpus() -> int:
@@ -440,6 +465,33 @@ def available_memory() -> int:
     return free
 
 
+# What Kubernetes puts into every pod beside a Service called featstore, or featstore-SOMETHING.
+# Source: Kubernetes documentation, "Service", section "Environment variables".
+_OF_A_SERVICE = re.compile(
+    rf"{ENVIRONMENT_PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"
+)
+
+
+def _unknown_variables(environ: Mapping[str, str], besides: Collection[str]) -> list[str]:
+    ours = {variable for variable in environ if variable.startswith(ENVIRONMENT_PREFIX)} - _PROGRAM_VARIABLES
+    named = {variable for variable in ours if not _OF_A_SERVICE.fullmatch(variable)}
+    if not named:
+        return []
+    # Of all commands: a variable may be meant for another one.
+    settings = {*besides, *(field.name for command in _COMMANDS for field in fields(command))}
+    known = _PROGRAM_VARIABLES | {ENVIRONMENT_PREFIX + key.upper() for key in settings}
+    found = []
+    for variable in sorted(named - known):
+        near = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=_ALIKE)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        found.append(f"environment variable {variable} is unknown{meant}")
+    return found
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
+
+
 def _unknown(key: str, known: set[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
@@ -459,6 +511,16 @@ def _wrong(error: ValidationError, *, missing: bool = True) -> dict[str, str]:
         for e in error.errors()
         if missing or e["type"] != "missing"
     }
+
+
+def _said(wrong: Mapping[str, str], origins: Mapping[str, str]) -> list[str]:
+    """What is wrong, each value by the name that it was given by."""
+    found = []
+    for key, text in wrong.items():
+        where, _, variable = origins.get(key, "").partition(" ")
+        name = {"flag": f"--{key.replace('_', '-')}", "environment": variable}.get(where, key)
+        found.append(f"{name}: {text}")
+    return found
 
 
 def _shown(value: object) -> str:

@@ -49,16 +49,16 @@ def digits(classes: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]
     return np.stack([np.asarray(one) for one in pictures]), found.target[at].astype(np.int64)
 
 
-def pretrained(folder: Path, *, steps: int = 120, seed: int = 0) -> Path:
+def pretrained(folder: Path, *, steps: int = 120, seed: int = 0, width: int = 48) -> Path:
     """A folder with a tiny vision transformer that has learned to tell 0 to 4."""
     from transformers import ViTConfig, ViTModel
 
     torch.manual_seed(seed)
     config = ViTConfig(
-        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, image_size=SIDE, patch_size=8,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        hidden_size=width, num_hidden_layers=3, num_attention_heads=4, intermediate_size=2 * width, image_size=SIDE,
+        patch_size=8, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-    network, head = ViTModel(config, add_pooling_layer=False), nn.Linear(48, 5)
+    network, head = ViTModel(config, add_pooling_layer=False), nn.Linear(width, 5)
     pixels, truth = digits(range(5))
     inputs = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     labels = torch.from_numpy(truth)

@@ -7,7 +7,7 @@ import functools
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,7 +171,22 @@ def _modules() -> list[Module]:
 
 
 MODULES = _modules()
-every_module = pytest.mark.parametrize("module", MODULES, ids=str)
+
+
+def every_module(check: Callable[[Module], None]) -> Callable[[], None]:
+    """One test that holds every module to a rule and names all that break it."""
+
+    def test() -> None:
+        broken = []
+        for module in MODULES:
+            try:
+                check(module)
+            except AssertionError as error:
+                broken.append(str(error).partition("\n")[0] or str(module))
+        assert not broken, "\n".join(broken)
+
+    test.__name__, test.__doc__ = check.__name__, check.__doc__
+    return test
 
 
 @dataclass(frozen=True)
@@ -292,7 +307,7 @@ def test_nothing_is_loaded_that_could_run_code(module):
 
 @every_module
 def test_names_say_what_a_module_is_about(module):
-    assert not VAGUE & set(module.name.split(".")), module
+    assert not VAGUE & set(module.name.split(".")), str(module)
 
 
 @every_module

@@ -35,12 +35,18 @@ def _refused(done: Outcome, code: int) -> None:
         (["extract", "nowhere", "--model", MODEL], "nowhere"),
         (["extract", "photos", "--model", MODEL, "--limit", "0"], "limit"),
         (["extract", "photos", "--model", MODEL, "--limit", "many"], "limit"),
-        (["extract", "photos", "--model", MODEL, "--max-reject-share", "nan"], "max_reject_share"),
-        (["extract", "photos", "--model", MODEL, "--max-reject-share", "1.5"], "max_reject_share"),
-        (["extract", "photos", "--model", MODEL, "--label-from", "name"], "label_from"),
+        (["extract", "photos", "--model", MODEL, "--max-reject-share", "nan"], "--max-reject-share"),
+        (["extract", "photos", "--model", MODEL, "--max-reject-share", "1.5"], "--max-reject-share"),
+        (["extract", "photos", "--model", MODEL, "--label-from", "name"], "--label-from"),
+        (
+            ["extract", "photos", "--model", MODEL, "--device", "gpu"],
+            "--device: auto, cpu, cuda or cuda:N was expected (got 'gpu')",
+        ),
         (["extract", "photos", "--model", MODEL, "--name", "../x"], "../x"),
-        (["show", "fotos"], "photos"),
-        (["show", "photos:99"], "99"),
+        (["show", "fotos"], "there is no table, head or run 'fotos'"),
+        (["show", "20260101"], "there is no table, head or run '20260101'"),
+        (["show", "photos:99"], "has no version 99; it has 0."),
+        (["publish", "nothere"], "there is no table 'nothere'"),
         (["show", "photos@resnet50"], "resnet50"),
         (["show", "a:b:c"], "a:b:c"),
         (["show", "20200101T000000-abcdef"], "20200101T000000-abcdef"),
@@ -69,8 +75,46 @@ def test_a_device_that_is_not_there_ends_with_2(device: str, tmp_path: Path) -> 
 def test_an_unknown_variable_is_named_with_the_nearest_setting() -> None:
     done = run("extract", "photos", "--model", MODEL, cwd=world(), FEATSTORE_MAX_REJECTS_SHARE="0.5")
     _refused(done, 2)
-    assert "FEATSTORE_MAX_REJECTS_SHARE" in done.err
-    assert "'max_reject_share'" in done.err
+    assert "environment variable FEATSTORE_MAX_REJECTS_SHARE is unknown; did you mean FEATSTORE_MAX_REJECT_SHARE?" in (
+        done.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "meant"),
+    [(("ls",), "FEATSTORE_STOER", "FEATSTORE_STORE"),
+     (("gc", "--dry-run"), "FEATSTORE_TOKENBUDGET", "FEATSTORE_TOKEN_BUDGET"),
+     (("models", "list"), "FEATSTORE_MIN_RECAL", "FEATSTORE_MIN_RECALL")],
+)  # fmt: skip
+def test_no_command_passes_over_an_unknown_variable(command, variable, meant, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv(variable, "x")
+    done = inside(*command, cwd=tmp_path)
+    _refused(done, 2)
+    assert f"environment variable {variable} is unknown; did you mean {meant}?" in done.err
+    assert inside(*command, "--help", cwd=tmp_path).code == 0
+
+
+def test_a_wrong_value_of_a_variable_is_named_by_the_variable(monkeypatch) -> None:
+    monkeypatch.setenv("FEATSTORE_TOKEN_BUDGET", "many")
+    done = inside("extract", "photos", "--model", MODEL, cwd=world())
+    _refused(done, 2)
+    assert "FEATSTORE_TOKEN_BUDGET: " in done.err
+
+
+def test_variables_of_other_commands_are_in_nobodys_way(monkeypatch) -> None:
+    for name, value in {
+        "RECALL": "0.9",
+        "TRIALS": "3",
+        "MAX_DROP": "0.01",
+        "STORE": str(world() / "featstore-data"),
+        # Of Services in the same namespace of a cluster.
+        "PORT": "tcp://10.0.0.11:80",
+        "PORT_80_TCP_ADDR": "10.0.0.11",
+        "REFRESH_SERVICE_HOST": "10.0.0.12",
+        "REFRESH_SERVICE_PORT_HTTP": "80",
+    }.items():
+        monkeypatch.setenv(f"FEATSTORE_{name}", value)
+    assert inside("ls", cwd=world()).code == 0
 
 
 def test_the_environment_sets_what_no_flag_does() -> None:

@@ -320,7 +320,7 @@ def test_settings_are_checked(model_store, tmp_path, monkeypatch):
         store.extract(source, model="minilm", limt=3)
     with pytest.raises(SettingsError, match="limit"):
         store.extract(source, model="minilm", limit=-1)
-    with pytest.raises(SettingsError, match="max_reject_share"):
+    with pytest.raises(SettingsError, match="--max-reject-share"):
         store.extract(source, model="minilm", max_reject_share=float("nan"))
     with pytest.raises(SettingsError, match="workers"):
         store.extract(source, model="minilm", workers="many")

@@ -22,6 +22,7 @@ from featstore.errors import (
     LockedError,
     NotFoundError,
     SettingsError,
+    StorageError,
     UsageError,
 )
 from featstore.extract.progress import Reporter
@@ -145,6 +146,7 @@ def _refused(store: Store, **settings: Any) -> FinetuneResult:
 # ── a real gain ───────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_a_real_gain_becomes_a_model_and_touches_nothing_else(kept: Kept) -> None:
     store, result, report = kept.store, kept.result, kept.result.report
     assert report is not None
@@ -168,6 +170,7 @@ def test_a_real_gain_becomes_a_model_and_touches_nothing_else(kept: Kept) -> Non
     assert {path.split("/")[1] for path in set(now) - set(kept.before)} == {result.space_id}
 
 
+@pytest.mark.heavy
 def test_the_model_says_where_it_comes_from(kept: Kept, world: World) -> None:
     store, result = kept.store, kept.result
     assert result.space_id is not None
@@ -184,6 +187,7 @@ def test_the_model_says_where_it_comes_from(kept: Kept, world: World) -> None:
     assert card.parity.min_cosine >= 0.9999
 
 
+@pytest.mark.heavy
 def test_it_says_first_what_it_will_train_and_what_it_has_to_beat(kept: Kept) -> None:
     frozen, training = (next(one for one in kept.told.said if one.startswith(word)) for word in ("frozen", "training"))
     assert "of the training side that it has not seen" in frozen
@@ -193,12 +197,14 @@ def test_it_says_first_what_it_will_train_and_what_it_has_to_beat(kept: Kept) ->
     assert any("stay with frozen features" in one for one in kept.result.warnings)
 
 
+@pytest.mark.heavy
 def test_the_test_side_is_looked_at_once_and_written_down(kept: Kept) -> None:
     look = f"finetune-{kept.result.key}"
     assert _scored(kept.store, "digit") == [look]
     assert _scored(kept.store, "half") == ["digits-half", look]
 
 
+@pytest.mark.heavy
 def test_nothing_is_left_of_the_training_but_state_and_report(kept: Kept) -> None:
     store, result = kept.store, kept.result
     assert result.key is not None
@@ -215,15 +221,21 @@ def test_nothing_is_left_of_the_training_but_state_and_report(kept: Kept) -> Non
     assert stored == result.report
 
 
-def test_the_same_again_is_nothing_new(after: Store, kept: Kept) -> None:
+@pytest.mark.heavy
+def test_the_same_again_is_nothing_new(after: Store, kept: Kept, tmp_path: Path) -> None:
     before, told = tree(after, "models", "finetunes", "splits"), Told()
     again = after.finetune("digits", label="digit", reporter=told, **{**FAST, "workers": 1, "name": "other"})
     assert (again.status, again.space_id, again.key) == ("nothing new", kept.result.space_id, kept.result.key)
     assert again.report == kept.result.report
     assert "training" not in told.stages
     assert tree(after, "models", "finetunes", "splits") == before
+    page = tmp_path / "page.html"
+    after.finetune("digits", label="digit", **{**FAST, "report": str(page)})
+    assert kept.result.html is not None
+    assert page.read_bytes() == Path(kept.result.html).read_bytes()
 
 
+@pytest.mark.heavy
 def test_what_changes_the_result_makes_another_run(after: Store, kept: Kept) -> None:
     plans = [after.plan_finetune("digits", label="digit", **{**FAST, **said}) for said in ({}, {"seed": 3})]
     assert [plan.resumes for plan in plans] == [None, None]
@@ -236,6 +248,7 @@ def test_what_changes_the_result_makes_another_run(after: Store, kept: Kept) -> 
     assert _state(after, found).status == "open"
 
 
+@pytest.mark.heavy
 def test_its_network_can_be_loaded_again(kept: Kept) -> None:
     assert kept.result.space_id is not None
     layout, request = kept.store.layout, ModelRequest(model=kept.result.space_id)
@@ -271,6 +284,7 @@ def test_a_table_moves_to_it_and_the_next_run_finds_nothing_new(after: Store, ke
     assert further.model == "hf:vit-tiny fine-tuned on digits: digit"
 
 
+@pytest.mark.heavy
 def test_it_embeds_other_items(after: Store, kept: Kept, world: World, tmp_path: Path) -> None:
     space = kept.result.space_id
     assert space is not None
@@ -283,6 +297,7 @@ def test_it_embeds_other_items(after: Store, kept: Kept, world: World, tmp_path:
     assert after.refresh(tmp_path / "few.toml").status in ("published", "nothing new")
 
 
+@pytest.mark.heavy
 def test_a_bundle_takes_the_weights_along(kept: Kept, world: World, tmp_path: Path) -> None:
     assert kept.result.space_id is not None
     kept.store.export_model(kept.result.space_id, bundle=tmp_path / "tuned.featstore")
@@ -296,6 +311,7 @@ def test_a_bundle_takes_the_weights_along(kept: Kept, world: World, tmp_path: Pa
     assert original.model == "hf:vit-tiny fine-tuned on digits: digit"
 
 
+@pytest.mark.heavy
 def test_damaged_weights_are_found(after: Store, kept: Kept) -> None:
     space = kept.result.space_id
     assert space is not None
@@ -341,8 +357,48 @@ def test_a_poisoned_rate_is_refused_before_the_test_side_is_looked_at(store: Sto
     assert _gates(found.report) == {"gain": "refused"}
     assert _scored(store, "digit") == []
     assert _state(store, found).status == "refused"
-    again = store.finetune("digits", label="digit", **{**FAST, "learning_rate": 50.0, "epochs": 2, "clip": 0.0})
+    settings = {**FAST, "learning_rate": 50.0, "epochs": 2, "clip": 0.0}
+    again = store.finetune("digits", label="digit", **settings)
     assert (again.status, again.space_id) == ("nothing new", None)
+    # A refusal rests on the heads too: with another version of one the gates are asked again, about what was trained.
+    store.train_head("digits", label="half", kind="ridge", seed=9, curve=False, baselines=False)
+    told = Told()
+    with pytest.raises(GateError):
+        store.finetune("digits", label="digit", reporter=told, **settings)
+    assert "training" not in told.stages
+    assert store.finetune("digits", label="digit", **settings).status == "nothing new"
+
+
+@pytest.mark.heavy
+def test_an_mlflow_that_fails_changes_nothing_of_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featstore.finetune import tracking
+
+    def fails(*_: object, **__: object) -> str:
+        raise StorageError("the server is gone.")
+
+    monkeypatch.setattr(tracking, "check", lambda uri: None)
+    monkeypatch.setattr(tracking, "log", fails)
+    address = "https://someone:secret@example.org"
+    found = _refused(store, label="digit", learning_rate=50.0, epochs=1, clip=0.0, mlflow=address)
+    assert any("MLflow was not told: the server is gone." in text for text in found.warnings)
+    everything = tree(store, "finetunes")
+    assert everything
+    assert not [path for path, content in everything.items() if b"secret" in content]
+
+
+@pytest.mark.heavy
+def test_a_refusal_by_time_alone_is_not_for_good(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featstore.finetune.gates import latency
+
+    settings = {**FAST, "label": "half", "start": "random", "epochs": 2, "learning_rate": 3e-3, "head_rate": 3e-3}
+    settings |= {"min_gain": -1.0, "max_forgetting": 1.0, "max_rank_loss": 1.0, "max_slower": 1.5}
+    with monkeypatch.context() as busy:
+        busy.setattr(latency, "_ratio", lambda *_: (2.0, 1.0))
+        found = _refused(store, **settings)
+    assert [name for name, status in _gates(found.report).items() if status == "refused"] == ["latency"]
+    told = Told()
+    assert store.finetune("digits", reporter=told, **settings).status == "kept"
+    assert "training" not in told.stages
 
 
 @pytest.mark.heavy
@@ -427,6 +483,15 @@ def test_a_plan_reads_only(store: Store) -> None:
     assert plan.advice is not None
     assert "stay with frozen features" in plan.advice
     assert {group.name for group in plan.groups} >= {"head", "layers.2", "layers.2 (no decay)"}
+
+
+def test_a_network_of_another_width_has_a_head_of_its_own(store: Store, tmp_path: Path) -> None:
+    other = pretrained(tmp_path / "wide", steps=0, width=64)
+    plan = store.plan_finetune("digits", label="digit", model=str(other), **{**FAST, "start": "random"})
+    assert next(group for group in plan.groups if group.name == "head").parameters == 5 * 64
+    settings = {**FAST, "start": "random", "epochs": 1, "checkpoint_every": 1}
+    with pytest.raises(InterruptedRunError):
+        store.finetune("digits", label="digit", model=str(other), reporter=Told(after=3), **settings)
 
 
 @pytest.mark.parametrize(

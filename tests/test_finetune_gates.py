@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from featstore.finetune import probe
 from featstore.finetune.examples import Start
-from featstore.finetune.frozen import start
+from featstore.finetune.frozen import best, renewed, start
 from featstore.finetune.gates import forgetting, gain, geometry, latency, parity
 from featstore.finetune.gates.forgetting import Task
 from featstore.finetune.gates.outcome import told
@@ -157,6 +157,13 @@ def test_the_effective_rank_counts_directions() -> None:
     assert geometry.effective_rank(np.zeros((4, 3), np.float32)) == 0
 
 
+def test_values_of_another_model_are_counted_and_not_compared() -> None:
+    before, other = _vectors(), _vectors()
+    before[:, 3] = other[:, 5] = 0
+    assert geometry.dead(before, other, same=False).status == "passed"
+    assert geometry.dead(before, other, same=True).status == "refused"
+
+
 def test_collapsed_vectors_are_refused_and_turned_ones_are_not() -> None:
     before = _vectors()
     turned = before @ np.linalg.qr(GENERATOR.normal(size=(24, 24)))[0].astype(np.float32)
@@ -173,12 +180,12 @@ def test_a_value_that_has_stopped_varying_is_refused() -> None:
     before = _vectors()
     before[:, 3] = 0  # it never varied
     after = before.copy()
-    assert geometry.dead(before, after).status == "passed"
+    assert geometry.dead(before, after, same=True).status == "passed"
     after[:, 5] = 0.25
-    found = geometry.dead(before, after)
+    found = geometry.dead(before, after, same=True)
     assert (found.status, found.value) == ("refused", 1.0)
     other = np.concatenate([_vectors(300, 30), np.zeros((300, 1), np.float32)], axis=1)
-    assert geometry.dead(before, other).status == "passed"  # of another width: as many stand still as before
+    assert geometry.dead(before, other, same=False).status == "passed"  # another model: as many stand still as before
 
 
 def test_an_item_without_a_vector_is_refused() -> None:
@@ -215,6 +222,19 @@ def test_the_start_says_what_the_fitted_head_says() -> None:
     chances = np.exp(said - said.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
     assert np.allclose(chances, head.probabilities(pixels), atol=1e-3)
+
+
+def test_what_a_network_has_learned_from_does_not_flatter_a_head_on_its_vectors() -> None:
+    pixels, truth = load_digits().data[:600].astype(np.float32), load_digits().target[:600].astype(np.int64)
+    validated, folds = np.arange(600) % 3 == 0, np.arange(600) % 3
+    vectors = pixels.copy()
+    vectors[~validated, :10] += 60 * np.eye(10, dtype=np.float32)[truth[~validated]]
+    rest = {"weights": None, "seed": 0, "progress": lambda _: None}
+    classes = tuple(map(str, range(10)))
+    fooled = best(vectors, truth, classes, folds, np.arange(600), **rest)
+    wary = renewed(vectors, truth, classes, folds, np.arange(600), validated, **rest)
+    assert (fooled.items, wary.items) == (600, 200)
+    assert wary.unseen["accuracy"].value < fooled.unseen["accuracy"].value - 0.1
 
 
 # ── latency ───────────────────────────────────────────────────────────────────────────────

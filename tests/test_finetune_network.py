@@ -434,6 +434,24 @@ def test_pieces_of_eight_make_the_step_of_the_whole_batch(count: int, weights: s
     assert found[1][1].right == found[0][1].right
 
 
+def test_epochs_are_judged_as_the_classes_count(tmp_path: Path) -> None:
+    original = pictured("test_vit")
+    rows = np.flatnonzero((JUDGED.truth != 2) | (np.arange(len(JUDGED)) == 2))  # a single one of the last class
+    judged = Examples(read=lambda at: JUDGED.read(int(rows[at])), truth=JUDGED.truth[rows])
+    learned = np.array([0, 1, 2, 3, 4, 6, 7, 9])
+    examples = Examples(read=lambda at: LEARNED.read(int(learned[at])), truth=LEARNED.truth[learned])
+    head = fitted(original, examples)
+    logits = network.vectors(original, judged) @ head.weight.T + head.bias
+    right = logits.argmax(axis=1) == judged.truth
+    counts = np.bincount(examples.truth)[judged.truth]
+    wanted = float(np.average(right, weights=1 / counts))
+    assert wanted != pytest.approx(right.mean())
+    for weights, accuracy in (("balanced", wanted), (None, right.mean())):
+        found = trained(original, tmp_path / str(weights), examples, judged, head=head, epochs=1, class_weights=weights)
+        assert found.epochs[0].validation_accuracy == pytest.approx(accuracy)
+        original = pictured("test_vit")
+
+
 def test_rare_classes_count_as_much_as_common_ones() -> None:
     truth = np.array([0] * 12 + [1, 2, 1, 2], np.int64)
     examples = Examples(read=LEARNED.read, truth=truth)
@@ -843,6 +861,17 @@ def test_merged_adapters_give_the_vectors_of_the_adapted_network(name: str) -> N
     moved = {key for key, tensor in original.state.items() if not torch.equal(tensor, before[key])}
     assert moved
     assert all(key.endswith(".weight") and before[key].ndim > 1 for key in moved)
+
+
+def test_layers_that_change_their_weights_have_no_adapters() -> None:
+    from featstore.finetune.network.lora import adapter_shapes
+
+    original = pictured("test_nfnet")
+    every = dict(original.graph.get_submodule("network").named_modules())
+    adapted = {name.rpartition(".")[0] for part in parts(original) for name in adapter_shapes(part, 4)}
+    kinds = {type(module).__name__ for name, module in every.items() if name in adapted}
+    assert any("StdConv2d" in type(module).__name__ for module in every.values())
+    assert kinds == {"Conv2d"}, "of the attention over channels"
 
 
 def test_adapters_learn_with_the_weights_beside_them_frozen(tmp_path: Path) -> None:

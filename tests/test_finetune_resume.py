@@ -88,6 +88,20 @@ def test_an_interrupt_at_any_step_resumes_to_the_same_bits(tmp_path: Path, kind:
         assert watcher.steps == STEPS
 
 
+@pytest.mark.parametrize(("kind", "goes_on"), [("adamw", True), ("sgd", False)])
+def test_smaller_pieces_go_on_where_no_statistics_follow_them(tmp_path: Path, kind: str, goes_on: bool) -> None:
+    """Memory may be what ended it: who asks for less of it does not lose what was trained."""
+    with pytest.raises(InterruptedRunError):
+        _run(tmp_path, kind, reporter=Watcher(5, InterruptedRunError("stopped", signum=signal.SIGTERM)))
+    watcher = Watcher()
+    found, _ = _run(tmp_path, kind, reporter=watcher, micro_batch=2)
+    assert found.micro_batch == 2
+    assert len(found.epochs) == 4
+    first = [said for said in watcher.messages if said.startswith("epoch 1 of 3")]
+    begun = [said for said in watcher.warnings if "training begins again" in said]
+    assert (first, begun) == ([], []) if goes_on else (len(first), len(begun)) == (1, 1)
+
+
 def test_a_training_that_is_stopped_again_and_again_comes_to_the_same_end(tmp_path: Path) -> None:
     whole = _run(tmp_path / "whole", "adamw")
     for _ in range(20):

@@ -150,6 +150,16 @@ def test_what_things_are_called_comes_from_the_file_alone() -> None:
     assert job.heads[0].settings.label == "label"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MODEL", "minilm"), ("WEIGHTS", "other.pth"), ("POOLING", "max"), ("LAYER", "blocks.4"), ("DIM", "7"),
+     ("PROMPT_DOCUMENT", "passage: "), ("PROMPT_QUERY", "query: "), ("DECODE", "fast"), ("PRECISION", "int8")],
+)  # fmt: skip
+def test_which_model_it_is_comes_from_the_file_alone(variable: str, value: str) -> None:
+    plain, job = read(WHOLE), read(WHOLE, environ={f"FEATSTORE_{variable}": value})
+    assert (job.extract, job.digest) == (plain.extract, plain.digest)
+
+
 def test_paths_begin_in_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = """
 [job]
@@ -392,7 +402,7 @@ def test_a_wrong_variable_or_flag_is_named_as_such() -> None:
     (found,) = problems(WHOLE, given={"workers": 0})
     assert found.path == "--workers"
     (found,) = problems(WHOLE, environ={"FEATSTORE_WORKRES": "3"})
-    assert "did you mean 'workers'" in found.text
+    assert "did you mean FEATSTORE_WORKERS?" in found.text
     with pytest.raises(SettingsError, match="batch_size"):
         read(WHOLE, given={"batch_size": 3})
 

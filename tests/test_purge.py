@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -391,7 +390,15 @@ def test_a_class_of_one_removed_item_is_said_until_it_is_trained_again(first, tm
         done = inside(*command, cwd=tmp_path)
         assert done.code == 5, done.err
         assert [one.split(":")[0] for one in done.json["remaining"]] == ["head mean"]
-    shutil.rmtree(w.store.path / "heads/mean")
+    assert "(featstore gc --keep 1 --grace-hours 0)" in done.json["remaining"][0]
+    said = pl.DataFrame({"item_id": w.store.table("texts").matrix()[0].tolist()}).with_row_index("odd")
+    said.with_columns(pl.format("is {}", pl.col("odd") % 2).alias("odd")).write_csv(tmp_path / "odd.csv")
+    how = {"name": "mean", "kind": "ridge", "curve": False, "baselines": False}
+    w.store.train_head("texts", label="odd", labels=str(tmp_path / "odd.csv"), **how)
+    gc = ("gc", "--store", w.store.path)
+    assert inside(*gc, cwd=tmp_path).code == 0
+    assert inside(*command, cwd=tmp_path).code == 5, "the version that was trained before is young, and one of two"
+    assert inside(*gc, "--keep", "1", "--grace-hours", "0", cwd=tmp_path).code == 0
     assert inside(*command, cwd=tmp_path).code == 0
 
 

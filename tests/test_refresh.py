@@ -144,6 +144,10 @@ def test_a_run_that_is_not_there_or_made_nothing(w, tmp_path, model_store):
         w.store.publish("20260504T030201-0a1b2c")
     with pytest.raises(UsageError, match="names no version"):
         w.store.publish("texts")
+    with pytest.raises(NotFoundError, match="no table 'nothere'"):
+        w.store.publish("nothere")
+    with pytest.raises(NotFoundError, match="no table 'texts-topic'; that is a head"):
+        w.store.publish("texts-topic:1")
     other = world(model_store, tmp_path / "other")
     run = w.store.runs()[0].run_id
     with pytest.raises(NotFoundError, match="no run") as caught:

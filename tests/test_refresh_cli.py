@@ -262,7 +262,7 @@ def test_as_of_before_anything_makes_no_table(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400), ("1d", 86400), ("7.5", 7.5)]
+    ("text", "seconds"), [("90s", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400), ("3d", 259_200), ("7.5", 7.5)]
 )
 def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
@@ -270,8 +270,9 @@ def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-1h", "h", "2 weeks", "nan", "inf", "1h -5m", 0, float("nan")])
 def test_what_is_no_length_of_time_is_refused(text: str | float) -> None:
-    with pytest.raises(SettingsError, match="no length of time"):
+    with pytest.raises(SettingsError, match="no length of time") as caught:
         seconds_of(text)
+    assert caught.value.hint == "Write it as 90s, 45m, 2h, 1h30m or 3d."
 
 
 class _Ticking(Reporter):

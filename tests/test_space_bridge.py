@@ -472,7 +472,8 @@ def test_the_card_keeps_to_its_schema(store: Store) -> None:
     ("arguments", "code", "message"),
     [
         (["bridge", "sayings@new"], 2, "where should the bridge lead?"),
-        (["bridge", "sayings@new", "--to", "minilm"], 2, "where should the bridge lead?"),
+        (["bridge", "sayings@new", "--to", "minilm"], 2, "--pairs is missing"),
+        (["bridge", "sayings@new", "--pairs", "text"], 2, "--to is missing"),
         (["bridge", "sayings@new", "--onto", "sayings@old", "--to", "minilm"], 2, "--onto joins two tables"),
         (["bridge", "sayings@new", "--onto", "sayings@new"], 2, "without a bridge"),
         (["search", "sayings@old", "--text", "owl", "--model", "other"], 2, "no bridge leads"),

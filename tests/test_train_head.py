@@ -235,6 +235,26 @@ def test_another_split_is_another_story(store: Store) -> None:
         store.diff_heads("photos-label:1", "photos-label:2")
 
 
+def test_a_kept_split_says_that_it_is_not_the_one_asked_for(store: Store) -> None:
+    x, y = blobs(200)
+    add_table(store, x, label=y)
+    quick = {name: value for name, value in QUICK.items() if name not in ("test_share", "folds")}
+    asked = {"test_share": 0.3, "folds": 4, **quick}
+
+    def said(card: HeadCard) -> list[str]:
+        return [warning for warning in card.warnings if "not used" in warning]
+
+    first, again, plain = (store.train_head(**given).card for given in (asked, asked, quick))
+    assert not said(first) + said(again) + said(plain)
+    assert first.split_id == again.split_id == plain.split_id
+    other = store.train_head(**{**asked, "test_share": 0.5, "folds": 5}).card
+    assert other.split_id == first.split_id
+    share, folds = said(other)
+    assert "a test share of 0.5 is not used: this label has a split already, of 0.3 (--new-split)" in share
+    assert "5 folds are not used" in folds
+    assert not said(store.train_head(new_split=True, **{**asked, "test_share": 0.5, "folds": 5}).card)
+
+
 def test_no_new_split_is_one_that_was_there_before(store: Store) -> None:
     x, y = blobs(120)
     add_table(store, x, label=y)
@@ -714,6 +734,14 @@ def test_heads_are_listed_shown_compared_and_planned(store: Store, tmp_path: Pat
     between = inside("diff", "photos-label:1", "photos-label:2", "--json", cwd=tmp_path)
     Draft202012Validator(schema("outputs/diff-heads.json")).validate(between.json)
     assert "no clear difference" in inside("diff", "photos-label:1", "photos-label:2", cwd=tmp_path).out
+    mixed = inside("diff", "photos-label", "photos", cwd=tmp_path)
+    assert (mixed.code, "'photos-label' is a head and 'photos' is none" in mixed.err) == (2, True)
+    for command, said in (
+        (("search", "photos-label", "--id", "x"), "there is no table 'photos-label'; that is a head."),
+        (("predict", "photos", "photos"), "there is no head 'photos'; that is a table."),
+    ):
+        wrong = inside(*command, cwd=tmp_path)
+        assert (wrong.code, said in wrong.err) == (2, True), wrong.err
     plan = inside("train-head", f"photos@{SPACE}", "--dry-run", "--json", cwd=tmp_path)
     Draft202012Validator(schema("outputs/train-head-plan.json")).validate(plan.json)
     assert "to learn from" in inside("train-head", f"photos@{SPACE}", "--dry-run", cwd=tmp_path).out

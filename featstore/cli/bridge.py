@@ -73,6 +73,16 @@ def bridge(
     """
     from featstore.cli.progress import reporting
 
+    if onto is None and to is not None and pairs is None:
+        raise UsageError(
+            "--pairs is missing: a bridge to texts is learned from pictures with captions.",
+            hint="Name the table's column with captions, or a file with item_id and caption: --pairs COLUMN|FILE.csv",
+        )
+    if onto is None and to is None and pairs is not None:
+        raise UsageError(
+            "--to is missing: --pairs has the captions, but no model to embed them with.",
+            hint="Name the text model: --to minilm",
+        )
     if onto is None and (to is None or pairs is None):
         raise UsageError(
             "where should the bridge lead?",

@@ -9,6 +9,7 @@ import typer
 from featstore.cli import console, heads
 from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
+from featstore.errors import UsageError
 
 if TYPE_CHECKING:
     from featstore.records import Difference, DriftReport, NeighbourOverlap, TableVersion, VectorChanges
@@ -51,7 +52,11 @@ def diff(
     Two heads: how their figures differ on the test items that both have, with paired intervals.
     """
     opened = existing(store)
-    if heads.is_head(opened, a) and heads.is_head(opened, b):
+    a_head, b_head = heads.is_head(opened, a), heads.is_head(opened, b)
+    if a_head != b_head:
+        head, other = (a, b) if a_head else (b, a)
+        raise UsageError(f"'{head}' is a head and '{other}' is none.", hint="Name two heads, or two tables.")
+    if a_head:
         between = opened.diff_heads(a, b)
         console.emit(between) if json else heads.difference(between)
         return

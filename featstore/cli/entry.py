@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from typing import NoReturn
 
 import typer
@@ -19,6 +20,9 @@ from featstore.storage import documents
 __all__ = ["main"]
 
 _BUG = "This is a bug in featstore; run again with -v for the traceback, and please report it."
+
+# What only looks something up goes on whatever the environment holds.
+_HELP = {"-h", "--help", "--version"}
 
 # What a shell reports for a program that SIGPIPE ended.
 _BROKEN_PIPE = 141
@@ -63,9 +67,22 @@ def _leave(code: int) -> NoReturn:
 def _run(arguments: Sequence[str] | None) -> int:
     from featstore.cli.app import app_for
 
-    app = app_for(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and not _HELP & {*words}:
+        _check_environment()
+    app = app_for(words)
     returned = app(args=arguments, prog_name="featstore", standalone_mode=False)
     return returned if isinstance(returned, int) else 0
+
+
+def _check_environment() -> None:
+    """Refuses variables that nothing reads: by a mistyped FEATSTORE_STORE a command would act on another store."""
+    if not any(name.startswith("FEATSTORE_") and name != "FEATSTORE_STORE" for name in os.environ):
+        return  # the settings take a while to import, and few commands need them at once
+    from featstore.jobs import Gates
+    from featstore.settings import check_environment
+
+    check_environment(besides=[field.name for field in fields(Gates)])
 
 
 def _report(error: BaseException) -> int:

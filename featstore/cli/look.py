@@ -12,7 +12,7 @@ import typer
 from featstore.cli import console, heads, publications, standings
 from featstore.cli.options import LOOK, Json, Quiet, StorePath, Verbose
 from featstore.cli.stores import existing
-from featstore.errors import FeatstoreError, IntegrityError, UsageError
+from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from featstore.layout import Layout
@@ -162,7 +162,17 @@ def show(
         return
     if report is not None:
         raise UsageError(f"--report is for heads, and {what} is none.", hint="See: featstore ls heads")
-    table = opened.table(what, missing_ok=rejects)
+    try:
+        table = opened.table(what, missing_ok=rejects)
+    except NotFoundError as error:
+        tables = opened.layout.storage.folders("features")
+        if what.partition("@")[0].partition(":")[0] in tables:
+            raise
+        raise NotFoundError(
+            f"there is no table, head or run '{what}' in {opened.layout.storage.root} "
+            f"(tables: {', '.join(tables) or 'none yet'}).",
+            hint="See: featstore ls, featstore ls heads, featstore ls runs",
+        ) from error
     if history:
         _show_history(table, json=json)
     elif rejects:

@@ -176,7 +176,7 @@ class FeatstoreEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         given = {name: getattr(self, name) for name in shared}
         if given["weights"] is not None:
             given["weights"] = os.fspath(given["weights"])
-        return resolve(ExtractSettings, {"source": "", **given}, environ={})[0]
+        return resolve(ExtractSettings, {"source": "", **given}, environ={}, origin="argument")[0]
 
     def _tell(self, errors: Mapping[int, ItemError], contents: Contents) -> None:
         first = "; ".join(f"X[{row}] {contents.names[row]}: {errors[row].message}" for row in sorted(errors)[:3])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import UsageError
 from featstore.finetune.examples import Start
+from featstore.finetune.weighing import class_weights
 from featstore.heads import figures, fit, fold, probabilities
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class Scored:
 
     Attributes:
         head: Fitted to the whole training side.
-        unseen: Its figures on the training side, each item by a head that had not seen its fold.
+        unseen: Its figures on items of the training side, each by a head that had not seen it.
+        items: How many these are.
     """
 
     head: Head
     unseen: dict[str, Estimate]
+    items: int
 
 
 def best(
@@ -67,7 +70,7 @@ def best(
     """
     found = fit(vectors, truth, classes, fold, weights=weights, groups=groups, seed=seed, progress=progress)
     said = probabilities("classification", found.out_of_fold, found.head.settings.get("temperature", 1.0))
-    return Scored(found.head, figures("classification", truth, said, groups, seed=seed))
+    return Scored(found.head, figures("classification", truth, said, groups, seed=seed), len(truth))
 
 
 def renewed(
@@ -85,7 +88,8 @@ def renewed(
     """The best head on the vectors of a network that has learned from most of these items.
 
     What it has learned from lies further apart than new items will, so that out of fold every kind looks right. The
-    kind is chosen by the items that have only validated, each fitted to the others, and then fitted to all.
+    kind is chosen by the items that have only validated, each fitted to the others, and then fitted to all. The figures
+    are of these items too.
 
     Args:
         vectors: (n, d) float32 of the training side.
@@ -102,7 +106,9 @@ def renewed(
         UsageError: Nothing can be fitted, or a vector is not finite.
     """
     learned = ~validated
+    counts = class_weights(truth[learned], len(classes), weights)[truth[validated]]
     right: dict[HeadKind, float] = {}
+    heads: dict[HeadKind, Head] = {}
     for kind in _KINDS:
         progress(f"fitting {kind} to the new vectors")
         try:
@@ -118,11 +124,15 @@ def renewed(
             ).head
         except UsageError:  # such as too many items for this kind
             continue
-        right[kind] = float((head.predict(vectors[validated]) == truth[validated]).mean())
-    kind = max(right, key=lambda kind: right[kind]) if right else "logistic"
-    found = fit(vectors, truth, classes, fold, kind=kind, weights=weights, groups=groups, seed=seed)
-    said = probabilities("classification", found.out_of_fold, found.head.settings.get("temperature", 1.0))
-    return Scored(found.head, figures("classification", truth, said, groups, seed=seed))
+        heads[kind] = head
+        right[kind] = float(np.average(head.predict(vectors[validated]) == truth[validated], weights=counts))
+    if not right:
+        raise UsageError("no kind of head can be fitted to the training side.", hint="Label more items.")
+    kind = max(right, key=lambda kind: right[kind])
+    found = fit(vectors, truth, classes, fold, kind=kind, weights=weights, groups=groups, seed=seed).head
+    said = heads[kind].probabilities(vectors[validated])
+    unseen = figures("classification", truth[validated], said, groups[validated], seed=seed)
+    return Scored(found, unseen, int(validated.sum()))
 
 
 def start(

@@ -111,7 +111,7 @@ class Judging:
         self.gates.append(geometry.sound(found.refused, len(mine), found.why))
         if found.refused:
             return False
-        self.gates.append(geometry.dead(mine.vectors, found.vectors))
+        self.gates.append(geometry.dead(mine.vectors, found.vectors, same=self._same_values))
         most = self.given.settings.max_rank_loss
         self.gates.append(geometry.rank(mine.vectors[mine.test], found.vectors[mine.test], most))
         return True
@@ -211,6 +211,21 @@ class Judging:
         assert self.draft is not None
         return self.draft.card.space_id
 
+    @property
+    def _same_values(self) -> bool:
+        """Whether the vectors before come from what training began with, or from the same origin."""
+        card = full_precision(self.given.layout, self.given.card)
+        tuned_from = None if card.finetuning is None else card.finetuning.base
+        return self.given.origin.space_id in (card.space_id, tuned_from)
+
+    def _cosine(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+        """The mean between an item's two vectors; 0 for those of another model, which have other values."""
+        if not self._same_values:
+            return 0.0
+        a, b = before.astype(np.float64), after.astype(np.float64)
+        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        return float(np.mean((a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)))
+
     @cached_property
     def _before(self) -> Encoder:
         """The table's model; of a quantised one the model itself, which is what was trained."""
@@ -275,7 +290,7 @@ class Judging:
                 "gain": self.difference,
             }
         if self._nearest is not None:
-            changed |= {"overlap": self._nearest.overlap, "cosine": _cosine(mine.vectors, self._vectors)}
+            changed |= {"overlap": self._nearest.overlap, "cosine": self._cosine(mine.vectors, self._vectors)}
         return replace(
             found,
             space_id=found.space_id if self.draft is None else self.draft.card.space_id,
@@ -290,9 +305,11 @@ def sketch(given: Prepared, result: Outcome, started: float) -> FinetuneReport:
     """The report of a training before any gate was asked: nothing was gained."""
     mine, table = given.labelled, given.table
     counts = np.bincount(mine.truth, minlength=len(mine.data.classes)).tolist()
-    base = given.space[0]
-    model = given.base.request.model if given.base.card is None else given.base.card.model
+    base = given.origin.space_id
+    model = given.origin.model
     notes = [*given.warnings]
+    if given.settings.class_weights is not None:
+        notes.append("epochs and heads are chosen with every class counting alike; the gain counts every item alike")
     if base != table.space_id:
         notes.append(f"training began with {base}; it is compared with the table's vectors of {table.space_id}")
     return FinetuneReport(
@@ -330,12 +347,3 @@ def sketch(given: Prepared, result: Outcome, started: float) -> FinetuneReport:
         seconds=round(time.monotonic() - started, 3),
         notes=tuple(notes),
     )
-
-
-def _cosine(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """The mean between an item's two vectors; 0 for vectors of another model, which have other values."""
-    if before.shape != after.shape:
-        return 0.0
-    a, b = before.astype(np.float64), after.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(np.mean((a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)))

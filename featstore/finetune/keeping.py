@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featstore.models.making import Draft
     from featstore.records import ModelCard
 
-__all__ = ["find_report", "find_state", "keep_model", "note", "write_report"]
+__all__ = ["copy_page", "find_report", "find_state", "keep_model", "note", "write_report"]
 
 
 def find_state(given: Prepared) -> FinetuneState | None:
@@ -47,6 +47,7 @@ def note(
     *,
     space_id: str | None = None,
     refused: str | None = None,
+    judged_by: str | None = None,
 ) -> FinetuneState:
     """Writes down how it stands now."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -55,12 +56,13 @@ def note(
         table=given.table.name,
         version=given.table.version or 0,
         label=given.settings.label,
-        base=given.space[0],
+        base=given.origin.space_id,
         status=status,
         space_id=space_id,
         started_ts=now if before is None else before.started_ts,
         changed_ts=now,
         refused=refused,
+        judged_by=judged_by,
     )
     documents.write(given.layout.storage, _path(given, outcome.STATE), state)
     return state
@@ -91,11 +93,21 @@ def write_report(given: Prepared, found: Judged, page: Path | None) -> None:
     ).encode("utf-8")
     layout.storage.write(_path(given, outcome.PAGE), html)
     documents.write(layout.storage, _path(given, outcome.REPORT), found.report)
-    if page is None:
+    copy_page(given, page)
+
+
+def copy_page(given: Prepared, page: Path | None) -> None:
+    """Writes the report's page where it was asked for too, if it was and there is one.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    layout, kept = given.layout, _path(given, outcome.PAGE)
+    if page is None or not layout.storage.exists(kept):
         return
     try:
         with durable.replacing(page) as file:
-            file.write(html)
+            file.write(layout.storage.read(kept))
     except StorageError as error:
         error.hint = f"The report is kept: {layout.storage.local(_path(given, outcome.PAGE))}"
         raise
@@ -111,7 +123,7 @@ def keep_model(given: Prepared, made: Draft, weights: bytes) -> ModelCard:
 
     model, file, options = tuned.said(given.base.request)
     finetuning = Finetuning(
-        base=given.space[0],
+        base=given.origin.space_id,
         base_model=model,
         base_weights=file,
         options=options,

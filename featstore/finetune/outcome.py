@@ -51,8 +51,8 @@ class Outcome:
 
 
 def said(settings: FinetuneSettings) -> dict[str, Any]:
-    """Settings as they are written down."""
-    return asdict(settings)
+    """Settings as they are written down; where the result goes is not one of them, and may hold a password."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("mlflow", "report")}
 
 
 def find(layout: Layout, table: str, key: str) -> Outcome | None:

@@ -69,25 +69,44 @@ class Prepared:
         return self.base.load(self.layout, self.reporter)
 
     @cached_property
-    def space(self) -> tuple[str, str]:
-        """Id and digest of the space of the backbone to begin with."""
+    def origin(self) -> ModelCard:
+        """The card of the backbone to begin with; one that the store does not have lacks its files."""
         if self.base.card is not None:
-            return self.base.card.space_id, self.base.card.digest
+            return self.base.card
         from featstore.models import making
 
-        found = making.sketch(self.original)
-        return found.space_id, found.digest
+        return making.sketch(self.original)
 
     @cached_property
     def key(self) -> str:
         """What names this fine-tuning."""
-        return key.key(self.table.name, self.space[1], self.labelled, self.settings)
+        return key.key(self.table.name, self.origin.digest, self.labelled, self.settings)
+
+    @property
+    def judged_by(self) -> str:
+        """What the gates' answers rest on beside what was trained."""
+        return key.judged_by(self.layout, self.table.space_id, self.heads, self.settings)
 
     @cached_property
     def frozen(self) -> Scored:
-        """The best head on the table's vectors, fitted to the training side."""
+        """The best head on the table's vectors, fitted to the training side.
+
+        Where the table's model was itself fine-tuned, its vectors may have learned from these items too.
+        """
         mine = self.labelled
         side = mine.learned
+        if base.full_precision(self.layout, self.card).finetuning is not None:
+            return frozen.renewed(
+                mine.vectors[side],
+                mine.truth[side],
+                mine.data.classes,
+                mine.fold[side],
+                mine.groups[side],
+                mine.validated[side],
+                weights=self.settings.class_weights,
+                seed=self.settings.seed,
+                progress=self.reporter.stage,
+            )
         return frozen.best(
             mine.vectors[side],
             mine.truth[side],

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from featstore import addresses, founding
-from featstore.errors import DeadlineError, GateError, InterruptedRunError, StatedError
+from featstore.errors import DeadlineError, GateError, InterruptedRunError, StatedError, StorageError, UsageError
 from featstore.extract.progress import Reporter
 from featstore.finetune import keeping, outcome
-from featstore.finetune.gates import gain
+from featstore.finetune.gates import gain, latency
 from featstore.finetune.gates.outcome import told
 from featstore.finetune.judging import Judged, Judging, sketch
 from featstore.finetune.key import limits
 from featstore.finetune.prepared import Prepared, prepare
 from featstore.finetune.training import Undertaking, train, undertaking
-from featstore.models import kept
+from featstore.models import kept, session
 from featstore.records import FinetuneReport, FinetuneResult, FinetuneState
 from featstore.storage import locks
 from featstore.training.naming import page_at
@@ -86,6 +86,7 @@ class _Run:
 
     def _asked(self) -> Path | None:
         """Refuses what could not be done in the end; gives the place of the page, where one is asked for."""
+        session.check_device(self.settings.device)  # torch trains, and ONNX Runtime embeds what the gates look at
         if self.settings.mlflow is not None:
             from featstore.finetune import tracking
 
@@ -105,6 +106,7 @@ class _Run:
         if self._ended(report):
             if self.state is not None and self.state.status == "kept":
                 outcome.forget(layout, given.table.name, given.key)  # killed right after the model was kept
+            keeping.copy_page(given, page)
             return self._result("nothing new", report)
         founding.found(layout)
         self.state = keeping.note(given, self.state, "open")
@@ -119,12 +121,16 @@ class _Run:
 
     def _ended(self, report: FinetuneReport | None) -> bool:
         """Whether the same came to its end before, and would come to the same again."""
-        before, asked = self.state, limits(self.settings)
+        before = self.state
+        assert self.given is not None
         if before is None or before.status == "open":
             return False
         if before.status == "kept":
             return before.space_id is not None and kept.has(self.layout, before.space_id)
-        return report is not None and {name: report.settings.get(name) for name in asked} == asked
+        if report is None or before.judged_by != self.given.judged_by:
+            return False
+        # Two models are timed beside whatever else the machine does.
+        return any(gate.status == "refused" and gate.gate != latency.NAME for gate in report.gates)
 
     def _announce(self, planned: Undertaking) -> None:
         """Says what will be trained, for how long, and what it has to beat."""
@@ -135,7 +141,7 @@ class _Run:
         frozen = given.frozen.unseen["accuracy"]
         self.reporter.message(
             f"frozen: the best head on the vectors as they are ({given.frozen.head.kind}) is right about "
-            f"{frozen.value:.1%} ({frozen.low:.1%} to {frozen.high:.1%}) of {int(mine.learned.sum()):,} items of the "
+            f"{frozen.value:.1%} ({frozen.low:.1%} to {frozen.high:.1%}) of {given.frozen.items:,} items of the "
             "training side that it has not seen"
         )
         names = ", ".join(block.name for block in planned.blocks if block.epoch is not None)
@@ -174,7 +180,7 @@ class _Run:
             outcome.forget(self.layout, given.table.name, given.key)
             self._track(report, page)
             return self._result("kept", report)
-        self.state = keeping.note(given, self.state, "refused", refused=refused)
+        self.state = keeping.note(given, self.state, "refused", refused=refused, judged_by=given.judged_by)
         self._track(report, page)
         found = self._result("refused", report, error=refused)
         raise GateError(
@@ -184,13 +190,17 @@ class _Run:
         )
 
     def _track(self, report: FinetuneReport, page: Path | None) -> None:
+        """Tells MLflow; that it cannot be told changes nothing about how the fine-tuning ended."""
         if self.settings.mlflow is None or self.given is None:
             return
         from featstore.finetune import tracking
 
         self.reporter.stage("logging to MLflow")
         folder = self.layout.storage.local(self.layout.finetune(report.table, self.given.key))
-        tracking.log(report, folder, self.settings.mlflow, report=page or folder / outcome.PAGE)
+        try:
+            tracking.log(report, folder, self.settings.mlflow, report=page or folder / outcome.PAGE)
+        except (StorageError, UsageError) as error:
+            self._warn(f"MLflow was not told: {error.message}")
 
     def _warn(self, text: str) -> None:
         self.warnings = (*self.warnings, text)

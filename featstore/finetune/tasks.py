@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import FeatstoreError
+from featstore.errors import ConflictError, FeatstoreError, IntegrityError, RetryableError
 from featstore.finetune.gates.forgetting import Task
 from featstore.heads.opening import find_card
 from featstore.training.standing import standing
@@ -66,11 +66,18 @@ def registered(
 
     Returns:
         The tasks; and by name why a head has none that could be measured.
+
+    Raises:
+        LockedError: Another process is training one of the heads.
+        IntegrityError: A head, its split or its labels are damaged.
+        StorageError: They cannot be read now.
     """
     found, failed = [], {}
     for head in heads:
         try:
             found.append(_registered(layout, table, head, reporter))
+        except (ConflictError, IntegrityError, RetryableError):
+            raise  # it can be measured, only not now
         except FeatstoreError as error:  # such as labels that are gone: it is said, and hinders nobody
             failed[head.name] = error.message
     return found, failed

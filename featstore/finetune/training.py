@@ -11,6 +11,7 @@ import numpy as np
 
 from featstore.finetune import frozen, network, outcome
 from featstore.finetune.examples import Start
+from featstore.finetune.key import learned
 from featstore.finetune.outcome import Outcome
 from featstore.storage import hashing
 
@@ -64,7 +65,7 @@ def undertaking(given: Prepared) -> Undertaking:
     settings = network.defaults(given.settings, given.original, n_train=items)
     blocks = network.tuned_blocks(given.original, settings, n_train=items)
     last = max((block.epoch or 0 for block in blocks), default=0)
-    shape = (len(mine.data.classes), _dim(given))
+    shape = (len(mine.data.classes), given.origin.dim)
     assert settings.epochs is not None
     learning, judging = network.rate(given.original, mine.examples(mine.trained), settings, blocks)
     least = settings.epochs if settings.epochs <= settings.patience else settings.patience + 1
@@ -124,7 +125,7 @@ def _run(
 ) -> network.Trained:
     mine, original = given.labelled, given.original
     blocks = network.tuned_blocks(original, settings, n_train=int(mine.trained.sum()))
-    return network.train(
+    found = network.train(
         original,
         start,
         mine.examples(mine.trained),
@@ -136,6 +137,8 @@ def _run(
         reporter=given.reporter,
         stop=stop,
     )
+    network.free()
+    return found
 
 
 def _searched(
@@ -150,7 +153,7 @@ def _searched(
     untrained = tuned.pack(given.original)
 
     def attempt(settings: FinetuneSettings, stop: Stop) -> float:
-        place = f"{folder}/trials/{hashing.of_json(outcome.said(settings))[:16]}"
+        place = f"{folder}/trials/{hashing.of_json(learned(settings))[:16]}"
         try:
             found = _run(given, replace(settings, trials=None), start, place, stop)
         finally:
@@ -169,18 +172,14 @@ def _searched(
     )
 
 
-def _dim(given: Prepared) -> int:
-    """Values of the vectors of the network that training begins with."""
-    return given.table.dim if given.base.card is None else given.base.card.dim
-
-
 def _start(given: Prepared) -> Start:
     """The head that training begins with, fitted to the origin's vectors of what is trained on."""
-    mine, settings, base = given.labelled, given.settings, given.base.card
+    mine, settings = given.labelled, given.settings
     side, classes = mine.trained, mine.data.classes
     if settings.start == "random":
-        return Start(weight=np.zeros((len(classes), _dim(given)), np.float32), bias=np.zeros(len(classes), np.float32))
-    own = base is not None and base.space_id == given.table.space_id
+        shape = (len(classes), given.origin.dim)
+        return Start(weight=np.zeros(shape, np.float32), bias=np.zeros(len(classes), np.float32))
+    own = given.origin.space_id == given.table.space_id
     given.reporter.stage("fitting the head to begin with")
     vectors = mine.vectors[side] if own else network.vectors(given.original, mine.examples(side))
     return frozen.start(

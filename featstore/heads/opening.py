@@ -57,6 +57,11 @@ def find_card(layout: Layout, address: str) -> HeadCard:
     if match is None:
         raise UsageError(f"'{address}' is not a head's address.", hint="Write HEAD or HEAD:VERSION.")
     name, there = match["name"], versions(layout, match["name"])
+    if not there and name in layout.storage.folders("features"):
+        raise NotFoundError(
+            f"there is no head '{name}'; that is a table.",
+            hint=f"Train a head on it: featstore train-head {name} --label COLUMN   See: featstore ls heads",
+        )
     if not there:
         known = ", ".join(_names(layout)) or "none yet"
         raise NotFoundError(

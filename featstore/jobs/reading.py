@@ -43,6 +43,10 @@ __all__ = ["GIVEN", "Reading"]
 GIVEN = ("limit", "device", "workers")
 """What may be said of one run over what its job says."""
 
+# A table, a job and a head are called what the file says, and vectors are of the model that it says: a variable that
+# was set for something else must not move a published table into another space.
+_FILE_ALONE = {f"{ENVIRONMENT_PREFIX}{key.upper()}" for key in ("name", "model", "weights", *MODEL_OPTIONS)}
+
 _ADDRESS = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,99})(@(?P<space>[^@:]+))?")
 
 _Kind = TypeVar("_Kind")
@@ -283,8 +287,7 @@ class Reading:
         own = {item.name for item in fields(kind)}  # type: ignore[arg-type]
         around = {}
         if environ:
-            # A table, a job and a head are called what the file says.
-            around = {key: value for key, value in self.environ.items() if key != f"{ENVIRONMENT_PREFIX}NAME"}
+            around = {key: value for key, value in self.environ.items() if key not in _FILE_ALONE}
         if kind in (TorchSettings, FinetuneSettings):  # a variable cannot tell one label or model from another
             how = {f"{ENVIRONMENT_PREFIX}{key}" for key in ("DEVICE", "WORKERS")}
             around = {key: value for key, value in around.items() if key in how}

@@ -31,6 +31,7 @@ __all__ = [
     "Device",
     "Graph",
     "check_backend",
+    "check_device",
     "cuda_works",
     "devices",
     "open_bytes",
@@ -254,9 +255,24 @@ def open_bytes(
         problem = "ONNX Runtime could not load its CUDA provider (CUDA or cuDNN libraries missing or too old)"
         del session
     if wanted == "cuda":
-        raise UsageError(f"--device {device}: {problem}.", hint="Use --device cpu, or mend CUDA; see: featstore doctor")
+        raise _no_cuda(device, problem)
     session = _session(content, name, threads, None, fixed_shape=fixed_shape)
     return Backbone(card, _computing(session), "cpu", runtime())
+
+
+def check_device(device: str) -> None:
+    """Refuses a GPU that does not work here, as opening a model on it would; loads nothing.
+
+    Raises:
+        UsageError: Saying what is missing.
+    """
+    wanted, _, number = device.partition(":")
+    if wanted == "cuda" and (problem := _cuda_problem(int(number or 0))) is not None:
+        raise _no_cuda(device, problem)
+
+
+def _no_cuda(device: str, problem: str) -> UsageError:
+    return UsageError(f"--device {device}: {problem}.", hint="Use --device cpu, or mend CUDA; see: featstore doctor")
 
 
 def check_backend(backend: str | None, device: str) -> None:

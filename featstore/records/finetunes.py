@@ -125,7 +125,11 @@ class FinetunePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneState:
-    """``finetunes/TABLE/KEY/state.json``: how one fine-tuning stands; the key is of all that determines it."""
+    """``finetunes/TABLE/KEY/state.json``: how one fine-tuning stands; the key is of all that determines it.
+
+    ``judged_by`` is a digest of what a refusal rests on beside that: where it is another now, the gates are asked
+    again.
+    """
 
     format_version: int = FORMAT_VERSION
     key: str
@@ -138,6 +142,7 @@ class FinetuneState:
     started_ts: str
     changed_ts: str
     refused: str | None = None
+    judged_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

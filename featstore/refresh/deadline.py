@@ -38,7 +38,7 @@ def seconds_of(text: str | float) -> float:
     else:
         found = float(text)
     if not 0 < found < float("inf"):
-        raise SettingsError(f"'{text}' is no length of time above zero.", hint="Write it as 90s, 45m, 2h or 1h30m.")
+        raise SettingsError(f"'{text}' is no length of time above zero.", hint="Write it as 90s, 45m, 2h, 1h30m or 3d.")
     return found
 
 

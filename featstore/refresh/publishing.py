@@ -50,12 +50,12 @@ def publish(
     if _RUN.fullmatch(what):
         return _run(layout, what, reason, warn)
     where = addresses.parse(what)
+    name, space_id = addresses.resolve(layout, where)
     if where.version is None:
         raise UsageError(
             f"'{what}' names no version; its newest need not be what you looked at.",
             hint=f"Name one: featstore publish {what}:VERSION   See: featstore show {what} --history",
         )
-    name, space_id = addresses.resolve(layout, where)
     with _held(layout, name, warn):
         table = FeatureTable.open(layout, name, space_id, where.version)
         past.check_kept(layout, table)

@@ -45,8 +45,9 @@ class FolderSource:
         given = self._given(options)
         if given:
             flags = ", ".join("--" + name.removesuffix("s").replace("_", "-") for name in given)
+            needs = "needs" if len(given) == 1 else "need"
             raise UsageError(
-                f"{root} is a folder; {flags} needs a table (CSV, JSONL, Parquet or Arrow)."
+                f"{root} is a folder; {flags} {needs} a table (CSV, JSONL, Parquet or Arrow)."
                 if given != ["source_root"]
                 else f"{root} is a folder; {flags} needs a table whose column names files, or a list of files.",
                 hint="Leave the option out, or name a table file as the source.",

@@ -238,7 +238,9 @@ class DeltaLog:
             raise NotFoundError(f"there is no table in {where}.")
         latest = max(versions(self.storage, self.folder))
         if version is not None and not 0 <= version <= latest:
-            raise NotFoundError(f"{where} has no version {version}; it has 0 to {latest}.")
+            address = "@".join(self.folder.split("/")[1:])  # NAME@SPACE_ID; of rejects the table's name
+            there = f"0 to {latest}" if latest else "0"
+            raise NotFoundError(f"{address} has no version {version}; it has {there}.")
         try:
             return DeltaTable(str(where), version=version)
         except (DeltaError, TableNotFoundError) as error:

@@ -23,6 +23,10 @@ __all__ = ["Division", "divide"]
 # Parts of a range of values that are spread evenly.
 _BINS = 10
 
+# How a split is made where nothing else is said.
+_TEST_SHARE = 0.2
+_FOLDS = 5
+
 
 @dataclass(frozen=True)
 class Division:
@@ -73,9 +77,10 @@ def divide(
     items = Items(data.ids, data.contents, data.names, groups, _strata(data), data.sides)
     with locked(layout, table, settings.label):
         before = read(layout, table, settings.label)
-        warnings += _same_terms(before, data, settings)
+        folds = max(2, min(settings.folds or _FOLDS, len(np.unique(groups)) // 2))
+        warnings += _same_terms(before, data, folds, settings)
         kept = None if settings.new_split else before
-        record = _record(table, data, groups, settings, before, threshold)
+        record = _record(table, data, folds, settings, before, threshold)
         if kept is not None and kept.record.origin == "made":
             items = replace(items, sides=None)
         split = assign(items, record, kept, allow_leakage=settings.allow_leakage)
@@ -99,7 +104,7 @@ def divide(
 def _record(
     table: str,
     data: Dataset,
-    groups: NDArray[np.int64],
+    folds: int,
     settings: HeadSettings,
     before: Kept | None,
     threshold: float | None,
@@ -112,8 +117,8 @@ def _record(
         label=settings.label,
         origin=data.split_column or "made",
         seed=seed,
-        test_share=settings.test_share,
-        folds=max(2, min(settings.folds, len(np.unique(groups)) // 2)),
+        test_share=settings.test_share or _TEST_SHARE,
+        folds=folds,
         group_column=data.group_column,
         near_threshold=threshold,
         scored=(),
@@ -121,7 +126,7 @@ def _record(
     )
 
 
-def _same_terms(before: Kept | None, data: Dataset, settings: HeadSettings) -> list[str]:
+def _same_terms(before: Kept | None, data: Dataset, folds: int, settings: HeadSettings) -> list[str]:
     """What of the kept split is not as it would be made now."""
     if before is None or settings.new_split:
         return []
@@ -138,6 +143,12 @@ def _same_terms(before: Kept | None, data: Dataset, settings: HeadSettings) -> l
         found.append(f"the column '{origin}' is not used: this label has a split already (--new-split)")
     if data.group_column != record.group_column and data.group_column is not None:
         found.append(f"groups are named by '{data.group_column}' now, which the split did not know (--new-split)")
+    if record.origin == "made":
+        if settings.test_share is not None and settings.test_share != record.test_share:
+            asked = f"a test share of {settings.test_share:g}"
+            found.append(f"{asked} is not used: this label has a split already, of {record.test_share:g} (--new-split)")
+        if settings.folds is not None and folds != record.folds:
+            found.append(f"{folds} folds are not used: this label has a split already, of {record.folds} (--new-split)")
     return found
 
 

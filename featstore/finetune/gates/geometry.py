@@ -46,17 +46,17 @@ def sound(refused: int, items: int, why: str | None = None) -> GateOutcome:
     return Gate("geometry.finite", 0.0, "at most").judged(float(refused), note)
 
 
-def dead(before: NDArray[np.float32], after: NDArray[np.float32]) -> GateOutcome:
+def dead(before: NDArray[np.float32], after: NDArray[np.float32], *, same: bool) -> GateOutcome:
     """Refuses where a value of the vector has stopped varying that varied before.
-
-    Vectors of another model have other values; there it is the number of those that stand still that may not grow.
 
     Args:
         before: (n, d) the items' vectors as they were.
         after: (n, e) as they are now.
+        same: Training began with the model of the vectors before, or with that one's origin. Another model has other
+            values; there it is the number of those that stand still that may not grow.
     """
     was, now = _spread(before), _spread(after)
-    if len(was) == len(now):
+    if same:
         count = int(((now < _DEAD) & (was >= _ALIVE)).sum())
     else:
         count = max(0, int((now < _DEAD).sum()) - int((was < _DEAD).sum()))

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from featstore.encode import Encoder
     from featstore.encode.encoder import Read
 
-__all__ = ["latency"]
+__all__ = ["NAME", "latency"]
+
+NAME = "latency"
 
 _ROUNDS = 5
 
@@ -41,7 +43,7 @@ def latency(old: Encoder, new: Encoder, read: Read, count: int, most: float) -> 
         count: How many items there are, at least one.
         most: The limit.
     """
-    gate = Gate("latency", most, "at most")
+    gate = Gate(NAME, most, "at most")
     first = min(count, _LEAST)
     for encoder in (old, new):
         _seconds(encoder, read, first)  # the first call of a runtime is its slowest

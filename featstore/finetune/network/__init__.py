@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from featstore.finetune.network.blocks import tuned_blocks
 from featstore.finetune.network.choices import defaults, method
+from featstore.finetune.network.devices import free
 from featstore.finetune.network.judging import vectors
 from featstore.finetune.network.measuring import rate
 from featstore.finetune.network.rates import groups
 from featstore.finetune.network.trained import Trained
 from featstore.finetune.network.training import train
 
-__all__ = ["Trained", "defaults", "groups", "method", "rate", "train", "tuned_blocks", "vectors"]
+__all__ = ["Trained", "defaults", "free", "groups", "method", "rate", "train", "tuned_blocks", "vectors"]

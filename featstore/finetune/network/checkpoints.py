@@ -89,7 +89,11 @@ class Checkpoints:
         """
         try:
             found = documents.find(self._storage, self._at(DOCUMENT), Checkpoint)
-            if found is None or found.identity != self._identity:
+            if found is None:
+                return None
+            if found.identity != self._identity:
+                folder = self._storage.local(self._folder)
+                warn(f"the checkpoint in {folder} is of other settings or another program, so training begins again")
                 return None
             tensors = self._read(found.state or found.best)
             if found.state is not None:

@@ -66,7 +66,9 @@ class Course:
         if found is not None:
             progress, tensors = found
             self.learner.load(tensors, epoch=min(progress.epoch, self.epochs - 1))
-            self.learner.micro_batch, self.learner.scale = progress.micro_batch, progress.scale
+            # The smaller of what was enough then and what is asked for now: memory may be what ended the run.
+            self.learner.micro_batch = min(progress.micro_batch, self.learner.micro_batch)
+            self.learner.scale = progress.scale
             return progress
         begun = time.monotonic()
         record = self._record(-1, None, None, begun, best=True)
@@ -135,8 +137,14 @@ class Course:
         groups: tuple[ParameterGroup, ...] = (),
         best: bool = False,
     ) -> FinetuneEpoch:
+        learner = self.learner
         found = judged(
-            self.learner.graph, self.learner.head, self.shown, device=self.learner.device, size=self.learner.micro_batch
+            learner.graph,
+            learner.head,
+            self.shown,
+            learner.class_weights,
+            device=learner.device,
+            size=learner.micro_batch,
         )
         return FinetuneEpoch(
             epoch=epoch,

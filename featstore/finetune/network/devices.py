@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from featstore.errors import UsageError
 from featstore.models.original import Original
 
-__all__ = ["chosen", "placed"]
+__all__ = ["chosen", "free", "placed"]
 
 
 def chosen(wanted: str) -> str:
@@ -25,6 +25,17 @@ def chosen(wanted: str) -> str:
     if wanted != "cpu" and int(wanted.partition(":")[2] or 0) >= count:
         raise UsageError(f"torch finds no device '{wanted}'; there are {count}.", hint="Use --device cpu or auto.")
     return wanted
+
+
+def free() -> None:
+    """Gives back what torch keeps of a card's memory after a training: ONNX Runtime needs some in the same process."""
+    import gc
+
+    import torch
+
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -25,34 +25,38 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Judged:
-    """Mean cross-entropy and the share of right answers."""
+    """Mean cross-entropy and the share of right answers, each example counting as much as its class does."""
 
     loss: float
     accuracy: float
 
 
-def judged(graph: torch.nn.Module, head: torch.nn.Module, given: Inputs, *, device: str, size: int) -> Judged:
+def judged(
+    graph: torch.nn.Module, head: torch.nn.Module, given: Inputs, weights: torch.Tensor, *, device: str, size: int
+) -> Judged:
     """Measures a network and its head on all examples, so many at a time.
 
     Args:
         graph: In evaluation mode afterwards, as before or not.
         head: (b, d) → (b, c).
         given: The examples, not augmented.
-        device: Where both are.
+        weights: (c,) float32 on the device, how much an example of each class counts.
+        device: Where all of them are.
         size: Examples at a time.
     """
     import torch
 
     graph.eval()
     head.eval()
-    loss, right = 0.0, 0
+    loss, right, counted = 0.0, 0.0, 0.0
     with torch.no_grad(), closing(_passed(graph, given, device, size)) as passed:
         for rows, found in passed:
             logits = head(found)
             answer = torch.from_numpy(given.examples.truth[rows]).to(device)
-            loss += float(torch.nn.functional.cross_entropy(logits, answer, reduction="sum"))
-            right += int((logits.argmax(dim=1) == answer).sum())
-    return Judged(loss / len(given), right / len(given))
+            loss += float(torch.nn.functional.cross_entropy(logits, answer, weight=weights, reduction="sum"))
+            right += float(weights[answer[logits.argmax(dim=1) == answer]].sum())
+            counted += float(weights[answer].sum())
+    return Judged(loss / counted, right / counted)
 
 
 def vectors(original: Original, examples: Examples) -> NDArray[np.float32]:

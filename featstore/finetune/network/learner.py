@@ -71,7 +71,7 @@ class Learner:
         self._settings = settings
         self._trained = trained
         self._warn = warn
-        self._weights = torch.from_numpy(weights).to(device)
+        self.class_weights = torch.from_numpy(weights).to(device)
         self._precision = precision(settings.mixed_precision, device)
         own = {name: p for block in trained for name, p in block.part.parameters.items()}
         self._learnt: dict[str, torch.nn.Parameter] = {
@@ -205,7 +205,7 @@ class Learner:
             if kind == "optimizer":
                 key, _, name = rest.partition("/")
                 # AdamW keeps its count of steps on the processor.
-                self._optimizer.state[self._learnt[name]][key] = value if value.ndim == 0 else value.to(self.device)
+                self._optimizer.state[self._learnt[name]][key] = value if key == "step" else value.to(self.device)
 
     @property
     def scale(self) -> tuple[float, int] | None:
@@ -223,7 +223,7 @@ class Learner:
         import torch
 
         truth = torch.from_numpy(batch.truth).to(self.device)
-        counted = self._weights[truth].sum()
+        counted = self.class_weights[truth].sum()
         loss, right = 0.0, 0
         devices = [torch.device(self.device)] if self.device != "cpu" else []
         with torch.random.fork_rng(devices=devices, enabled=self._settings.dropout > 0):
@@ -234,7 +234,7 @@ class Learner:
                 with self._precision.computing():
                     found = self.graph(*(array.to(self.device) for array in arrays))
                 logits = self.head(found.float())
-                piece = torch.nn.functional.cross_entropy(logits, answer, weight=self._weights, reduction="sum")
+                piece = torch.nn.functional.cross_entropy(logits, answer, weight=self.class_weights, reduction="sum")
                 piece = piece / counted
                 self._precision.scaler.scale(piece).backward()
                 loss += float(piece.detach())

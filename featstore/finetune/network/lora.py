@@ -119,8 +119,10 @@ def adapted(original: Original, trained: Sequence[Part], settings: FinetuneSetti
 def _targets(part: Part) -> dict[str, Any]:
     """The layers of a part that peft knows how to adapt and to merge, by name.
 
-    A layer counts whose weight reaches the vector. The projections inside torch's own attention are left out: that
-    module takes their weights without calling them; so are the layers behind the pooling, outside of the network.
+    A layer counts whose weight reaches the vector and is multiplied as it is: peft makes an adapter of a layer's own
+    kind, so that beside one which standardises its weights it could not be merged. The projections inside torch's own
+    attention are left out: that module takes their weights without calling them; so are the layers behind the pooling,
+    outside of the network.
     """
     from torch import nn
 
@@ -131,8 +133,16 @@ def _targets(part: Part) -> dict[str, Any]:
         inside = {f"{at}.out_proj" for at, inner in module.named_modules() if isinstance(inner, nn.MultiheadAttention)}
         for at, layer in module.named_modules():
             name = f"{place}.{at}".rstrip(".")
-            fits = isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
-            fits = fits or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
-            if fits and at not in inside and f"{name}.weight" in part.parameters:
+            if _fits(layer) and at not in inside and f"{name}.weight" in part.parameters:
                 found[name] = layer
     return found
+
+
+def _fits(layer: torch.nn.Module) -> bool:
+    from torch import nn
+
+    kind = type(layer)
+    if isinstance(layer, nn.Conv2d):
+        plain = kind.forward is nn.Conv2d.forward or kind.__name__ == "Conv2dSame"  # timm's, which only pads otherwise
+        return plain and layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
+    return kind.__name__ == "Conv1D" or (isinstance(layer, nn.Linear) and kind.forward is nn.Linear.forward)

@@ -65,5 +65,5 @@ def rate(
         trained = (time.perf_counter() - begun) / done
         shown = batches.inputs(original, some, settings, augment=False)
         begun = time.perf_counter()
-        judged(learner.graph, learner.head, shown, device=learner.device, size=_AT_MOST)
+        judged(learner.graph, learner.head, shown, learner.class_weights, device=learner.device, size=_AT_MOST)
         return trained, (time.perf_counter() - begun) / count

@@ -18,6 +18,7 @@ from featstore.finetune.network.lora import Adapters, adapted
 from featstore.finetune.network.memory import recomputed
 from featstore.finetune.network.modes import restored
 from featstore.finetune.network.parts import parts
+from featstore.finetune.weighing import class_weights
 from featstore.models.original import Original
 from featstore.records import TunedBlock
 from featstore.settings import FinetuneSettings
@@ -62,10 +63,7 @@ def prepared(
     device = devices.chosen(settings.device)
     stack, trained = parts(original), trained_parts(original, blocks, settings)
     begin = start if settings.start == "head" else random_head(start, seed=settings.seed)
-    weights = np.ones(len(start.weight), np.float32)
-    if settings.class_weights == "balanced":
-        counts = np.bincount(truth, minlength=len(weights))
-        weights = (len(truth) / (len(weights) * np.maximum(counts, 1))).astype(np.float32)
+    weights = class_weights(truth, len(start.weight), settings.class_weights)
     with ExitStack() as undone:
         undone.enter_context(devices.placed(original, device))
         undone.enter_context(restored(original.graph))

@@ -27,7 +27,7 @@ __all__ = ["train"]
 _WITH_EFFECT = (
     *("start", "lora", "lora_alpha", "batch_norm", "epochs", "patience", "optimizer", "learning_rate", "head_rate"),
     *("layer_decay", "halving", "schedule", "warmup", "momentum", "weight_decay", "clip", "dropout", "class_weights"),
-    *("crop_scale", "flip", "rotation", "color", "randaugment", "batch", "micro_batch", "mixed_precision", "seed"),
+    *("crop_scale", "flip", "rotation", "color", "randaugment", "batch", "mixed_precision", "seed"),
 )
 
 
@@ -115,11 +115,15 @@ def train(
 def _identity(
     start: Start, train: Examples, validation: Examples, settings: FinetuneSettings, blocks: Sequence[TunedBlock]
 ) -> str:
-    """A digest of all that determines the result, but for the contents and the network, which ``folder`` stands for."""
+    """A digest of all that determines the result, but for the contents and the network, which ``folder`` stands for.
+
+    How many examples are computed at once matters only to statistics that follow them.
+    """
+    cut = settings.micro_batch if settings.batch_norm == "train" else None
     arrays = (start.weight, start.bias, train.truth, validation.truth)
     return hashing.of_json(
         {
-            "settings": {name: getattr(settings, name) for name in _WITH_EFFECT},
+            "settings": {name: getattr(settings, name) for name in _WITH_EFFECT} | {"micro_batch": cut},
             "blocks": [asdict(block) for block in blocks],
             "arrays": [hashing.of_bytes(np.ascontiguousarray(array).tobytes()) for array in arrays],
             "unit": start.unit,

@@ -143,8 +143,8 @@ def remaining(layout: Layout, learned: Collection[PurgedHead]) -> list[str]:
     now = {(head.head, head.version) for head in learned if head.keeps_vectors}
     return [
         f"head {card.head}:{card.version}: {_HOLDS}; train it again (featstore train-head "
-        f"{card.table}@{card.space_id} --label {card.label} --name {card.head}), then let featstore gc remove version "
-        f"{card.version}"
+        f"{card.table}@{card.space_id} --label {card.label} --name {card.head}), then remove version {card.version} "
+        f"(featstore gc --keep 1 --grace-hours 0), which stays while it is published or rollback can go back to it"
         for card in opening.cards(layout, all_versions=True, broken=_passed_over)
         if (card.head, card.version) in now or _HOLDS in card.warnings
     ]
