@@ -408,6 +408,38 @@ def test_shuffled_labels_are_refused(store: Store) -> None:
 
 
 @pytest.mark.heavy
+def test_a_network_that_unlearns_what_the_other_heads_need_is_refused(store: Store) -> None:
+    """Noise is learned by heart, and what a head needs is lost over it: the gain is not asked for here."""
+    rough = {"label": "shuffled", "start": "random", "learning_rate": 5e-3, "head_rate": 5e-3, "epochs": 6}
+    rest = {"min_gain": -1.0, "max_rank_loss": 1.0, "max_slower": 100.0}
+    found = _refused(store, **{**rough, **rest})
+    refused = {name for name, status in _gates(found.report).items() if status == "refused"}
+    assert "forgetting.digits-half" in refused
+    assert refused <= {"forgetting.digits-half", "forgetting.probe"}
+    assert "forgetting.digits-half is" in str(found.error)
+
+
+@pytest.mark.heavy
+def test_a_search_ends_in_the_best_of_its_trials(store: Store) -> None:
+    settings = {**FAST, "label": "half", "start": "random", "epochs": 2, "trials": 3}
+    rest = {"min_gain": -1.0, "max_forgetting": 1.0, "max_rank_loss": 1.0, "max_slower": 100.0}
+    told = Told(stop_at="searching")
+    with pytest.raises(InterruptedRunError):
+        store.finetune("digits", reporter=told, **{**settings, **rest})
+    result = store.finetune("digits", **{**settings, **rest})
+    assert result.status == "kept"
+    assert result.report is not None
+    trials = result.report.trials
+    assert [one.number for one in trials] == [0, 1, 2]
+    best = max((one for one in trials if one.status == "complete"), key=lambda one: (one.accuracy or 0, -one.number))
+    assert result.report.settings["learning_rate"] == pytest.approx(best.settings["learning_rate"])
+    assert max(one.validation_accuracy for one in result.report.epochs) == pytest.approx(best.accuracy)
+    assert result.key is not None
+    folder = store.layout.finetune("digits", result.key)
+    assert not [path for path in store.layout.storage.files(folder) if "trials" in path or "journal" in path]
+
+
+@pytest.mark.heavy
 def test_a_refused_one_is_judged_again_by_other_limits_and_not_trained(store: Store) -> None:
     # From a head that knows nothing any first epoch is better than the start: what comes of it goes to the gates.
     rough = {"label": "half", "start": "random", "learning_rate": 3e-3, "head_rate": 3e-3, "epochs": 2}
