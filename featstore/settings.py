@@ -412,7 +412,7 @@ def resolve(
     if wrong:
         raise SettingsError(
             f"{'; '.join(_said(wrong, origins))}.",
-            hint=f"See featstore {_command(kind)} --help.",
+            hint=f"See featstore {_command(kind)} --help." if kind in _COMMANDS else None,
             context={"problems": tuple(wrong.items())},
         ) from cause
     recorded = {}

@@ -317,7 +317,7 @@ def test_a_second_move_waits_until_the_first_is_given_up(world: World, tmp_path:
     ("settings", "error", "words"),
     [
         ({"to": None}, UsageError, "to which model"),
-        ({"max_drop": 2}, SettingsError, "max_drop"),
+        ({"max_drop": 2}, SettingsError, "--max-drop: Input should be less"),
         ({"prority": "clicks"}, SettingsError, "priority"),
         ({"priority": "click"}, SettingsError, "clicks"),
         ({"to": "efficientnet_lite0"}, FeatstoreError, "texts"),
