@@ -29,8 +29,8 @@ from measure import Row, machine, median, paired, ratio, ratios, rounds_of, writ
 from numpy.typing import NDArray
 from search_data import image_like, text_like
 
+from featstore.machine import available_cpus
 from featstore.neighbours import VectorIndex, exact, recipes, truth_of, tune
-from featstore.settings import available_cpus
 
 K, RECALL = 10, 0.95
 TUNING, ASKED, SINGLE = 500, 1000, 50

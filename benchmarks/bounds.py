@@ -16,7 +16,7 @@ import numpy as np
 import featstore
 from featstore import models
 from featstore.inputs import images, texts
-from featstore.settings import available_cpus
+from featstore.machine import available_cpus
 
 __all__ = ["image_bound", "text_bound"]
 

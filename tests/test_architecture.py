@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "featstore"
 
 # From the ground up. A room imports from lower floors and from itself; rooms of one floor never from each other.
 FLOORS = (
-    ("errors",),
+    ("errors", "machine"),
     ("records",),
     ("storage",),
     ("settings", "layout"),

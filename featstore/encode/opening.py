@@ -10,8 +10,9 @@ from featstore.encode import tuning
 from featstore.encode.encoder import Encoder
 from featstore.inputs.texts import Tokenizer
 from featstore.layout import Layout
+from featstore.machine import available_cpus
 from featstore.records import ModelCard
-from featstore.settings import ExtractSettings, available_cpus
+from featstore.settings import ExtractSettings
 
 __all__ = ["Opening", "open_encoder"]
 

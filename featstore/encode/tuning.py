@@ -10,8 +10,9 @@ from pathlib import Path
 from featstore import models
 from featstore.errors import IntegrityError
 from featstore.layout import Layout
+from featstore.machine import available_cpus
 from featstore.records import ModelCard, TunedChoice, Tuning
-from featstore.settings import ExtractSettings, available_cpus
+from featstore.settings import ExtractSettings
 from featstore.storage import documents
 
 __all__ = ["CHOSEN", "ORIGIN", "applied", "hardware", "keep", "kept"]

@@ -22,8 +22,9 @@ from featstore.inputs import texts
 from featstore.inputs.cutting import cut
 from featstore.inputs.texts import Tokenizer
 from featstore.layout import Layout
+from featstore.machine import available_cpus
 from featstore.records import Modality, ModelCard, Reject
-from featstore.settings import ExtractSettings, available_cpus
+from featstore.settings import ExtractSettings
 from featstore.sources import Progress, Reader, Scan, Source
 from featstore.storage import frames, hashing
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from featstore.extract.plan import Plan
 from featstore.layout import Layout
+from featstore.machine import available_cpus
 from featstore.records import ExtractResult, Manifest, ModelCard, Reject, ShardReceipt, StageSeconds
-from featstore.settings import available_cpus
 from featstore.sources import Scan
 from featstore.storage import documents
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from featstore.encode import Encoder
 from featstore.encode.opening import open_encoder
 from featstore.inputs.texts import Tokenizer
+from featstore.machine import available_cpus
 from featstore.models import session
-from featstore.settings import ExtractSettings, available_cpus
+from featstore.settings import ExtractSettings
 
 if TYPE_CHECKING:
     from featstore.encode.encoder import Read

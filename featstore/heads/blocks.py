@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import UsageError
 from featstore.heads.threads import one_thread
-from featstore.settings import available_cpus
+from featstore.machine import available_cpus
 
 __all__ = ["BLOCK", "Rows", "Workers", "blocks", "inverse_lengths", "product", "working"]
 

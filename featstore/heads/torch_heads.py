@@ -21,8 +21,9 @@ from featstore.heads.head import Head
 from featstore.heads.kinds import LeftOut, Problem, Tried
 from featstore.heads.torch_job import MANY, Job
 from featstore.heads.torch_training import Training
+from featstore.machine import available_cpus
 from featstore.records import HeadKind
-from featstore.settings import TorchSettings, available_cpus
+from featstore.settings import TorchSettings
 
 __all__ = ["linear", "mlp", "train"]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featstore.models.catalog import ModelOptions, ModelRequest
-from featstore.settings import ExtractSettings, MigrateSettings
+
+if TYPE_CHECKING:
+    from featstore.settings import ExtractSettings, MigrateSettings
 
 __all__ = ["requested"]
 
@@ -23,6 +26,6 @@ def requested(settings: ExtractSettings | MigrateSettings, *, table: str | None 
     """
     said = {field.name: getattr(settings, field.name) for field in fields(ModelOptions)}
     options = ModelOptions(**{name: value for name, value in said.items() if value != _PLAIN.get(name)})
-    model: str = settings.to if isinstance(settings, MigrateSettings) else settings.model
+    model: str = vars(settings)["to" if hasattr(settings, "to") else "model"]
     weights = Path(settings.weights) if settings.weights else None
     return ModelRequest(model=model, weights=weights, options=options, table=table or getattr(settings, "name", None))

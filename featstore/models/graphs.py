@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import IntegrityError
+from featstore.models.outline import DOMAINS, Outline, outline
 
 if TYPE_CHECKING:
     import onnx
@@ -14,9 +15,6 @@ __all__ = ["LARGEST", "clean", "inside", "inspect", "parse", "parts"]
 
 LARGEST = (1 << 31) - 1
 """The most bytes of one ONNX file; more does not fit into one protobuf message."""
-
-_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
-_EXTERNAL = 1  # TensorProto.EXTERNAL
 
 
 def clean(model: onnx.ModelProto, *, name: str = "the exported graph") -> bytes:
@@ -58,49 +56,51 @@ def parse(content: bytes, *, name: str) -> onnx.ModelProto:
     """
     import onnx
 
+    _checked(content, name)
     try:
-        model = onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError, by whatever name this version has it
         raise IntegrityError(f"{name} is no ONNX model: {_short(error)}.") from error
-    if not content or not model.graph.node:
-        raise IntegrityError(f"{name} is no ONNX model: it has no graph.")
-    for tensor in _tensors(model):
-        if tensor.data_location == _EXTERNAL or tensor.external_data:
-            raise IntegrityError(
-                f"{name} keeps the tensor '{tensor.name}' in another file, which featstore never opens.",
-                hint="Export the model as one file (external_data=False).",
-            )
-    local = {(f.domain, f.name, f.overload) for f in model.functions}
-    for domain, function, _ in sorted(local):
-        if domain in _DOMAINS:
-            raise IntegrityError(f"{name} redefines ONNX's own operator {function} by a function.")
-    for graph in parts(model):
-        for node in graph.node:
-            if node.domain not in _DOMAINS and (node.domain, node.op_type, node.overload) not in local:
-                raise IntegrityError(
-                    f"{name} uses the operator {node.domain}::{node.op_type}, which is not one of ONNX's own.",
-                    hint="Export the model with standard operators only.",
-                )
-    return model
 
 
 def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, dim: int) -> None:
-    """Refuses a graph that a card does not describe or that ``parse`` refuses.
+    """Refuses a graph that a card does not describe or that ``parse`` refuses; loads no library for that.
 
     Raises:
         IntegrityError: Naming what was found.
     """
-    model = parse(content, name=name)
-    given = tuple(value.name for value in model.graph.input)
-    returned = tuple(value.name for value in model.graph.output)
-    if given != inputs or returned != (output,):
+    found = _checked(content, name)
+    returned = tuple(name for name, _ in found.outputs)
+    if tuple(found.inputs) != inputs or returned != (output,):
         raise IntegrityError(
-            f"{name} maps {', '.join(given)} to {', '.join(returned)}; its card says {', '.join(inputs)} to {output}."
+            f"{name} maps {', '.join(found.inputs)} to {', '.join(returned)}; "
+            f"its card says {', '.join(inputs)} to {output}."
         )
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    if len(shape) != 2 or (shape[1].HasField("dim_value") and shape[1].dim_value != dim):
-        sizes = "x".join(str(d.dim_value or d.dim_param or "?") for d in shape)
-        raise IntegrityError(f"{name} gives vectors of shape {sizes}; its card says {dim} values each.")
+    _, sizes = found.outputs[0]
+    if len(sizes) != 2 or sizes[1] not in (None, dim):
+        shape = "x".join("?" if size is None else str(size) for size in sizes)
+        raise IntegrityError(f"{name} gives vectors of shape {shape}; its card says {dim} values each.")
+
+
+def _checked(content: bytes, name: str) -> Outline:
+    found = outline(content, name=name)
+    if not found.nodes:
+        raise IntegrityError(f"{name} is no ONNX model: it has no graph.")
+    for tensor in found.elsewhere:
+        raise IntegrityError(
+            f"{name} keeps the tensor '{tensor}' in another file, which featstore never opens.",
+            hint="Export the model as one file (external_data=False).",
+        )
+    for domain, function, _ in sorted(found.functions):
+        if domain in DOMAINS:
+            raise IntegrityError(f"{name} redefines ONNX's own operator {function} by a function.")
+    for domain, operator, _ in sorted(found.operators - found.functions):
+        if domain not in DOMAINS:
+            raise IntegrityError(
+                f"{name} uses the operator {domain}::{operator}, which is not one of ONNX's own.",
+                hint="Export the model with standard operators only.",
+            )
+    return found
 
 
 def parts(model: onnx.ModelProto) -> Iterator[Any]:
@@ -122,23 +122,6 @@ def inside(*roots: Any) -> Iterator[Any]:
                 if attribute.HasField("g"):
                     waiting.append(attribute.g)
                 waiting.extend(attribute.graphs)
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in parts(model):
-        yield from _field(graph, "initializer")
-        for sparse in _field(graph, "sparse_initializer"):
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                yield from attribute.tensors
-                if attribute.HasField("t"):
-                    yield attribute.t
-                for sparse in (
-                    *attribute.sparse_tensors,
-                    *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
-                ):
-                    yield from (sparse.values, sparse.indices)
 
 
 def _field(graph: Any, name: str) -> Any:

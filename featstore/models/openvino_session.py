@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 import threading
 from collections.abc import Callable
@@ -66,7 +67,9 @@ def compile_graph(content: bytes, *, name: str, output: str, threads: int, calle
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        compiled = core.compile_model(core.read_model(content, b""), "CPU", options)
+        # By its name: left to guess, the library would also take the bytes for a format of its own, which nobody read.
+        reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+        compiled = core.compile_model(reader.convert(reader.load(io.BytesIO(content))), "CPU", options)
         compiled.output(output)
     except Exception as error:  # it raises bare RuntimeErrors
         text = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]

@@ -349,6 +349,8 @@ def _session(
     options.log_severity_level = 4
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # What was looked through is ONNX; the same bytes must not pass for the library's own format, which nobody read.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # Idle workers that spin take the cores from the threads that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The arena keeps the largest block of every shape it has met, so with texts of many lengths it only

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from featstore.errors import UsageError
-from featstore.settings import available_cpus
+from featstore.machine import available_cpus
 
 __all__ = ["FAISS_ERRORS", "library", "using_threads"]
 

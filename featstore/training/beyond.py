@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from featstore.errors import StorageError, UsageError
 from featstore.extract.progress import Reporter
 from featstore.layout import Layout
-from featstore.settings import HeadSettings, available_memory
+from featstore.machine import available_memory
+from featstore.settings import HeadSettings
 from featstore.tables import FeatureTable
 
 __all__ = ["NOTE", "laid_out", "needed"]

@@ -11,8 +11,9 @@ from featstore.encode import Encoder
 from featstore.encode.opening import open_encoder
 from featstore.errors import IntegrityError, UsageError
 from featstore.layout import Layout
+from featstore.machine import available_cpus
 from featstore.records import ModelCard
-from featstore.settings import ExtractSettings, available_cpus
+from featstore.settings import ExtractSettings
 
 __all__ = ["Asked", "Way", "ways"]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from featstore import models
 from featstore.errors import FeatstoreError
+from featstore.machine import available_cpus
 from featstore.models import hub
 from featstore.records import Check, DoctorReport, ModelCard
-from featstore.settings import available_cpus
 
 if TYPE_CHECKING:
     from featstore.layout import Layout

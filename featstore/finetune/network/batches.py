@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from featstore.finetune.examples import Examples
 from featstore.finetune.network.augmentation import augmented, draws
 from featstore.inputs import images, texts
+from featstore.machine import available_cpus
 from featstore.models.original import Original
 from featstore.records import TextPreprocessing
-from featstore.settings import FinetuneSettings, available_cpus
+from featstore.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     import torch
