@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -27,6 +27,7 @@ __all__ = [
     "MODEL_OPTIONS",
     "ExtractSettings",
     "FinetuneSettings",
+    "Gates",
     "HeadSettings",
     "IndexSettings",
     "MigrateSettings",
@@ -330,13 +331,38 @@ class FinetuneSettings:
     mlflow: str | None = None
 
 
-_COMMANDS: tuple[type, ...] = (
+# R² of a head that is worse than saying the mean is below 0.
+Figure = Annotated[float, Field(le=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """What must hold before a job publishes; None is not looked at.
+
+    ``min_recall`` is of the index at its k, ``max_drift_auc`` the classifier's area between what was published and
+    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name. Where a table moves to
+    another model, ``min_ndcg`` is the new one's nDCG@10 on the judgements, and ``max_drop`` the most that a head's main
+    figure or the nDCG may fall, on the same test items or queries; unsaid, it is a drop that is significant which
+    refuses. The bounds of their types are checked where a file is loaded.
+    """
+
+    max_reject_share: Share = 0.01
+    max_removed_share: Share = 0.2
+    min_recall: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    max_drift_auc: Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)] | None = None
+    min_accuracy: dict[str, Figure] = field(default_factory=dict)
+    min_ndcg: Share | None = None
+    max_drop: Share | None = None
+
+
+_SETTINGS: tuple[type, ...] = (
     ExtractSettings,
     IndexSettings,
     HeadSettings,
     TorchSettings,
     MigrateSettings,
     FinetuneSettings,
+    Gates,
 )
 
 Settings = TypeVar("Settings")
@@ -375,9 +401,9 @@ def resolve(
     """
     lower = lower or {}
     environ = os.environ if environ is None else environ
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = [own.name for own in fields(kind)]  # type: ignore[arg-type]
     problems = [_unknown(key, known) for key in (*given, *lower) if key not in known]
-    problems += _unknown_variables(environ, known)
+    problems += _unknown_variables(environ)
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for key in known:
@@ -410,28 +436,27 @@ def resolve(
     if wrong:
         raise SettingsError(
             f"{'; '.join(_said(wrong, origins))}.",
-            hint=f"See featstore {_command(kind)} --help." if kind in _COMMANDS else None,
+            hint=None if kind is Gates else f"See featstore {_command(kind)} --help.",  # gates are of several commands
             context={"problems": tuple(wrong.items())},
         ) from cause
     recorded = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        value = getattr(settings, field.name)
+    for key in known:
+        value = getattr(settings, key)
         plain = list(value) if isinstance(value, tuple) else value
-        recorded[field.name] = SettingValue(value=plain, origin=origins.get(field.name, "default"))
+        recorded[key] = SettingValue(value=plain, origin=origins.get(key, "default"))
     return settings, Resolved(recorded)
 
 
-def check_environment(environ: Mapping[str, str] | None = None, besides: Collection[str] = ()) -> None:
+def check_environment(environ: Mapping[str, str] | None = None) -> None:
     """Refuses variables that nothing reads: one that is mistyped would be passed over without a word.
 
     Args:
         environ: The environment; ``os.environ`` by default.
-        besides: Settings that are no command's own.
 
     Raises:
         SettingsError: There is such a variable; all are named, each with the nearest known one.
     """
-    unknown = _unknown_variables(os.environ if environ is None else environ, besides)
+    unknown = _unknown_variables(os.environ if environ is None else environ)
     if unknown:
         raise SettingsError(_ended("; ".join(unknown)))
 
@@ -443,13 +468,13 @@ _OF_A_SERVICE = re.compile(
 )
 
 
-def _unknown_variables(environ: Mapping[str, str], besides: Collection[str]) -> list[str]:
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     ours = {variable for variable in environ if variable.startswith(ENVIRONMENT_PREFIX)} - _PROGRAM_VARIABLES
     named = {variable for variable in ours if not _OF_A_SERVICE.fullmatch(variable)}
     if not named:
         return []
     # Of all commands: a variable may be meant for another one.
-    settings = {*besides, *(field.name for command in _COMMANDS for field in fields(command))}
+    settings = {own.name for kind in _SETTINGS for own in fields(kind)}
     known = _PROGRAM_VARIABLES | {ENVIRONMENT_PREFIX + key.upper() for key in settings}
     found = []
     for variable in sorted(named - known):
@@ -463,7 +488,7 @@ def _ended(text: str) -> str:
     return text if text.endswith("?") else f"{text}."
 
 
-def _unknown(key: str, known: set[str]) -> str:
+def _unknown(key: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
 

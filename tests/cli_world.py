@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import once
 from PIL import Image
+from stores import copy_models, exported_models
 
 from featstore.cli import main
 
@@ -73,11 +72,13 @@ def photos(folder: Path, number: int, *, seed: int = 0) -> Path:
     return folder
 
 
-@functools.cache
 def world() -> Path:
     """A folder with ``photos`` and a store that holds them; read it, never write into it."""
-    root = Path(tempfile.mkdtemp(prefix="featstore-cli-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return once.once("cli-world", _made)
+
+
+def _made(root: Path) -> None:
+    copy_models(exported_models(), root / "featstore-data", MODEL)
     photos(root / "photos", 12)
     (root / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
     (root / "photos" / "notes.json").write_text("{}")
@@ -87,7 +88,6 @@ def world() -> Path:
     asked = [{"_id": f"q{at}", "image": f"photos/{at:04d}.jpg"} for at in range(4)]
     (root / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in asked))
     (root / "qrels.tsv").write_text("".join(f"q{at}\t{at:04d}.jpg\t1\n" for at in range(4)))
-    return root
 
 
 def stocked(folder: Path) -> Path:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import once
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
-
-_EXPORT = """
-import sys
-import featstore
-from featstore import founding, models
-store = featstore.open(sys.argv[1])
-founding.found(store.layout)
-for name in ("efficientnet_lite0", "minilm"):
-    models.ensure(store.layout, models.ModelRequest(model=name))
-"""
+from stores import exported_models
 
 SENTENCES = (
     ("cats", "The cat sat on the mat and watched the birds."),
@@ -39,6 +28,31 @@ SENTENCES = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests share is kept for one run."""
+    if not hasattr(config, "workerinput"):
+        once.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """And removed after it."""
+    if not hasattr(config, "workerinput"):
+        once.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what a module made for them go to one worker, which makes it once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _shares(item: pytest.Item) -> bool:
+    fixtures = item.session._fixturemanager
+    own = (fixtures.getfixturedefs(name, item) or () for name in getattr(item, "fixturenames", ()))
+    return any(one.scope == "module" for definitions in own for one in definitions)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's own FEATSTORE_ variables reach a test."""
@@ -47,20 +61,9 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the models ``efficientnet_lite0`` and ``minilm`` and no table; copy from it, never write into it.
-
-    The workers of a parallel run share one: the first to come makes it, in a process of its own, so that
-    torch stays out of the tests' processes.
-    """
-    store = _shared(tmp_path_factory) / "models-exported-once"
-    with store.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = store.with_suffix(".done")
-        if not done.exists():
-            subprocess.run([sys.executable, "-c", _EXPORT, str(store)], check=True, timeout=280)
-            done.touch()
-    return store
+def model_store() -> Path:
+    """A store with the models ``efficientnet_lite0`` and ``minilm`` and no table; copy from it, never write into it."""
+    return exported_models()
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +89,3 @@ def texts_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writerow(("id", "topic", "text"))
         writer.writerows((f"s{at:02d}", topic, text) for at, (topic, text) in enumerate(SENTENCES))
     return file
-
-
-def _shared(factory: pytest.TempPathFactory) -> Path:
-    base = factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import shutil
-import tempfile
 from pathlib import Path
 
 import finetune_world
+import once
 
 __all__ = ["ANY", "SMALL", "tunable"]
 
@@ -24,17 +22,13 @@ ANY = ["--min-gain", "-0.99", "--max-forgetting", "1", "--max-rank-loss", "1", "
 
 def tunable(folder: Path) -> Path:
     """Makes a copy of the world in ``folder``: ``photos``, their ``labels.csv``, and a store that holds them."""
-    shutil.copytree(_world(), folder, dirs_exist_ok=True)
+    shutil.copytree(once.once("finetune-world", _made), folder, dirs_exist_ok=True)
     return folder
 
 
-@functools.cache
-def _world() -> Path:
-    root = Path(tempfile.mkdtemp(prefix="featstore-finetune-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
+def _made(root: Path) -> None:
     model = finetune_world.pretrained(root / "vit", steps=40)
     photos = finetune_world.pictures(root / "photos", most=200)
     named = photos / "labels.csv"
     named.write_text(named.read_text().replace("file,digit", "file,label"))
     finetune_world.table_of(root / "featstore-data", model, photos, "photos")
-    return root

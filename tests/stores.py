@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+
+import once
 
 import featstore
 from featstore.store import Store
 
-__all__ = ["copy_models", "damage", "fresh", "vectors", "write_texts"]
+__all__ = ["copy_models", "damage", "exported_models", "fresh", "vectors", "write_texts"]
 
 
-def copy_models(model_store: Path, target: Path) -> Path:
-    """Makes a store with the session's exported models in it, by hard links; returns its path."""
+_EXPORT = """
+import sys
+import featstore
+from featstore import founding, models
+store = featstore.open(sys.argv[1])
+founding.found(store.layout)
+for name in ("efficientnet_lite0", "minilm"):
+    models.ensure(store.layout, models.ModelRequest(model=name))
+"""
+
+
+def exported_models() -> Path:
+    """A store with two models and no table, made in a process of its own: torch stays out of those of the tests."""
+    return once.once(
+        "models", lambda folder: subprocess.run([sys.executable, "-c", _EXPORT, str(folder)], check=True, timeout=280)
+    )
+
+
+def copy_models(model_store: Path, target: Path, model: str = "") -> Path:
+    """Makes a store with the exported models in it, or one of them, by hard links; returns its path."""
     for file in sorted((model_store / "models").rglob("*")):
-        if file.is_file():
-            new = target / "models" / file.relative_to(model_store / "models")
+        within = file.relative_to(model_store / "models")
+        if file.is_file() and any(part.startswith(model) for part in within.parts):
+            new = target / "models" / within
             new.parent.mkdir(parents=True, exist_ok=True)
             os.link(file, new)
     (target / "store.json").write_bytes((model_store / "store.json").read_bytes())

@@ -94,6 +94,14 @@ def test_no_command_passes_over_an_unknown_variable(command, variable, meant, mo
     assert inside(*command, "--help", cwd=tmp_path).code == 0
 
 
+def test_a_variable_of_another_command_stops_none(monkeypatch, tmp_path) -> None:
+    for variable in ("FEATSTORE_MIN_RECALL", "FEATSTORE_LEARNING_RATE"):
+        monkeypatch.setenv(variable, "0.5")
+    photos(tmp_path / "photos", 2)
+    done = inside("extract", "photos", "--model", MODEL, "--dry-run", "-q", cwd=stocked(tmp_path))
+    assert done.code == 0, done.err
+
+
 def test_a_wrong_value_of_a_variable_is_named_by_the_variable(monkeypatch) -> None:
     monkeypatch.setenv("FEATSTORE_TOKEN_BUDGET", "many")
     done = inside("extract", "photos", "--model", MODEL, cwd=world())

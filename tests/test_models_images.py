@@ -9,6 +9,7 @@ import pytest
 import torch
 from model_fixtures import PIXELS, TINY_VISION, cosines, keep, layout_at, tiny_vision, vision_original
 from sklearn.datasets import load_sample_image
+from stores import copy_models
 
 from featstore.errors import UsageError
 from featstore.layout import Layout
@@ -46,8 +47,8 @@ def test_a_tiny_network_of_each_family_gives_the_input_of_its_last_layer(family:
 
 
 @pytest.fixture(scope="module")
-def lite0(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, ModelCard, Backbone]:
-    layout = layout_at(tmp_path_factory.mktemp("lite0"))
+def lite0(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, ModelCard, Backbone]:
+    layout = layout_at(copy_models(model_store, tmp_path_factory.mktemp("lite0"), "efficientnet_lite0"))
     return layout, *keep(layout, "efficientnet_lite0")
 
 

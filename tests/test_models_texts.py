@@ -24,6 +24,7 @@ from model_fixtures import (
     sentence_folder,
     tokens,
 )
+from stores import copy_models
 
 from featstore.errors import IntegrityError, NotFoundError, UsageError
 from featstore.layout import Layout
@@ -85,8 +86,8 @@ def test_a_sentence_transformers_folder_does_what_its_modules_say(pooling: str, 
 
 
 @pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, ModelCard, Backbone]:
-    layout = layout_at(tmp_path_factory.mktemp("minilm"))
+def minilm(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, ModelCard, Backbone]:
+    layout = layout_at(copy_models(model_store, tmp_path_factory.mktemp("minilm"), "minilm"))
     return layout, *keep(layout, "minilm")
 
 

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields
 from typing import NoReturn
 
 import typer
@@ -84,10 +83,9 @@ def _check_environment() -> None:
     """Refuses variables that nothing reads: by a mistyped FEATSTORE_STORE a command would act on another store."""
     if not any(name.startswith("FEATSTORE_") and name != "FEATSTORE_STORE" for name in os.environ):
         return  # the settings take a while to import, and few commands need them at once
-    from featstore.jobs import Gates
     from featstore.settings import check_environment
 
-    check_environment(besides=[field.name for field in fields(Gates)])
+    check_environment()
 
 
 def _report(error: BaseException) -> int:

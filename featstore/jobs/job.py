@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from featstore.records import SettingValue
 from featstore.settings import (
     ExtractSettings,
     FinetuneSettings,
+    Gates,
     HeadSettings,
     IndexSettings,
     MigrateSettings,
-    Share,
     TorchSettings,
 )
 
@@ -22,9 +20,6 @@ __all__ = ["TUNED", "Gates", "HeadJob", "Job"]
 
 TUNED = "what finetune makes"
 """The model that a job moves its table to where it fine-tunes one; until then nobody knows its name."""
-
-# R² of a head that is worse than saying the mean is below 0.
-Figure = Annotated[float, Field(le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +30,6 @@ class HeadJob:
     settings: HeadSettings
     torch: TorchSettings
     refit: Literal["never", "always", "on-drift"] = "on-drift"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gates:
-    """What must hold before a job publishes; None is not looked at.
-
-    ``min_recall`` is of the index at its k, ``max_drift_auc`` the classifier's area between what was published and
-    what came, ``min_accuracy`` each head's main figure (accuracy, mAP or R²) by the head's name. Where a table moves to
-    another model, ``min_ndcg`` is the new one's nDCG@10 on the judgements, and ``max_drop`` the most that a head's main
-    figure or the nDCG may fall, on the same test items or queries; unsaid, it is a drop that is significant which
-    refuses. The bounds of their types are checked where a file is loaded.
-    """
-
-    max_reject_share: Share = 0.01
-    max_removed_share: Share = 0.2
-    min_recall: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    max_drift_auc: Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)] | None = None
-    min_accuracy: dict[str, Figure] = field(default_factory=dict)
-    min_ndcg: Share | None = None
-    max_drop: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +64,7 @@ class Job:
     heads: tuple[HeadJob, ...] = ()
     migrate: MigrateSettings | None = None
     finetune: FinetuneSettings | None = None
-    gates: Gates = Gates()
+    gates: Gates = field(default_factory=Gates)
     keep: int = 5
     textfile: str | None = None
     store: str | None = None
