@@ -492,6 +492,27 @@ def test_stopped_among_the_gates_it_does_not_train_again(store: Store, kept: Kep
     assert _scored(store, "digit") == [f"finetune-{result.key}"]
 
 
+@pytest.mark.heavy
+def test_a_head_that_cannot_be_read_now_switches_no_gate_off(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither kept without the gate nor refused for good: once the head can be read, the gates are gone through."""
+    settings = {**FAST, "label": "digit"}
+    with pytest.raises(InterruptedRunError):
+        store.finetune("digits", reporter=Told(stop_at="timing both models"), **settings)
+    split = store.path / store.layout.split("digits", "half", "parquet")
+    whole = split.read_bytes()
+    split.write_bytes(whole[:-9])
+    with pytest.raises(IntegrityError):
+        store.finetune("digits", **settings)
+    split.write_bytes(whole)
+    monkeypatch.setattr("featstore.splits.keeping._LOCK_SECONDS", 0.5)
+    lock = f"locks/{store.layout.split('digits', 'half', 'lock')}"
+    with locks.hold(store.layout.storage, lock, purpose="testing"), pytest.raises(LockedError):
+        store.finetune("digits", **settings)
+    result = store.finetune("digits", **settings)
+    assert result.status == "kept"
+    assert _gates(result.report)["forgetting.digits-half"] == "passed"
+
+
 def test_two_at_once_are_one_too_many(store: Store) -> None:
     lock = store.layout.finetune_lock("digits")
     with locks.hold(store.layout.storage, lock, purpose="testing"), pytest.raises(LockedError):
