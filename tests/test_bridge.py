@@ -416,6 +416,7 @@ def test_without_any_way_both_that_can_be_made_are_named(model_store: Path, tmp_
     assert ":image" in str(refused.value)
 
 
+@pytest.mark.heavy
 def test_two_towers_need_no_bridge(model_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip_folder(tmp_path / "clip")
     store = featstore.open(copy_models(model_store, tmp_path / "store"))

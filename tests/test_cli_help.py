@@ -128,7 +128,13 @@ def test_the_commands_stand_in_their_panels() -> None:
     assert [m.start() for m in at if m] == sorted(m.start() for m in at if m)
 
 
-@pytest.mark.parametrize("command", [*HELPS, pytest.param("finetune", marks=pytest.mark.heavy)])
+_HEAVY = ("bridge", "finetune", "models bench")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(name, marks=pytest.mark.heavy) if name in _HEAVY else name for name in (*HELPS, "finetune")],
+)
 def test_each_help_begins_with_an_example_that_works(
     command: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -86,7 +86,7 @@ def test_each_schema_is_a_valid_one(name: str) -> None:
 
 
 # They train, or load a network to time it.
-_HEAVY = ("finetune", "finetune-plan")
+_HEAVY = ("bridge", "finetune", "finetune-plan")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,14 @@ def test_every_operation_may_fail(model_store, source, expected, tmp_path, monke
     fail_at_each(model_store, source, expected, tmp_path, monkeypatch, errno.ENOSPC, first=1, step=1)
 
 
-@pytest.mark.parametrize(("code", "first"), [(errno.ENOSPC, 1), (errno.EIO, 4), (errno.EACCES, 7)])
+@pytest.mark.parametrize(
+    ("code", "first"),
+    [
+        (errno.ENOSPC, 1),
+        pytest.param(errno.EIO, 4, marks=pytest.mark.heavy),
+        pytest.param(errno.EACCES, 7, marks=pytest.mark.heavy),
+    ],
+)
 def test_an_operation_may_fail(model_store, source, expected, tmp_path, monkeypatch, code, first):
     fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, first=first, step=31)
 

@@ -350,6 +350,7 @@ def test_texts_go_the_same_way(tmp_path: Path) -> None:
 # ── what is refused ───────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_a_poisoned_rate_is_refused_before_the_test_side_is_looked_at(store: Store) -> None:
     found = _refused(store, label="digit", learning_rate=50.0, epochs=2, clip=0.0)
     assert found.report is not None
