@@ -26,7 +26,7 @@ from measure import Row, machine, median, rounds_of, write
 import featstore
 
 ASKED = 1.5
-LIBRARIES = "import numpy, pyarrow.compute, pyarrow.parquet, onnxruntime, onnx, tokenizers, faiss, deltalake, pydantic"
+LIBRARIES = "import numpy, pyarrow.compute, pyarrow.parquet, onnxruntime, tokenizers, faiss, deltalake, pydantic"
 
 
 def process(arguments: list[str]) -> tuple[float, float]:
