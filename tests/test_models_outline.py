@@ -181,6 +181,14 @@ def test_what_is_no_message_is_said(content: bytes, words: str) -> None:
         graphs.inspect(content, name="model.onnx", inputs=("image",), output="vector", dim=4)
 
 
+@pytest.mark.parametrize("second", [_field(7, b""), b"\x38\x00", b"\x39ai.onnx\x00"])
+def test_an_operator_that_is_named_twice_is_refused(second: bytes) -> None:
+    """The library goes by the one, another reader by the other."""
+    node = _field(4, b"Gelu") + _field(7, b"com.microsoft") + second
+    with pytest.raises(IntegrityError, match="named ambiguously"):
+        outline(_field(7, _field(1, node)), name="m")
+
+
 def test_the_runtimes_own_format_is_not_opened() -> None:
     # Its mark lies at the fifth byte: before it a field that ONNX's readers step over.
     hidden = b"\x12\x06\x00\x00ORTM" + _model(helper.make_node("Identity", ["image"], ["vector"])).SerializeToString()

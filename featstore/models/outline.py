@@ -122,22 +122,27 @@ def _main(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Par
 
 def _node(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
     said = {_OP_DOMAIN: "", _OP_TYPE: "", _OP_OVERLOAD: ""}
-    for number, _, begin, stop in _fields(content, start, end):
-        if number in said:
-            said[number] = _text(content, begin, stop)
-        elif number in _INSIDE["node"]:
-            yield _INSIDE["node"][number], begin, stop
+    yield from _named("node", said, content, start, end)
     found.operators.add((said[_OP_DOMAIN], said[_OP_TYPE], said[_OP_OVERLOAD]))
 
 
 def _function(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
     said = {_FUNCTION_DOMAIN: "", _FUNCTION_NAME: "", _FUNCTION_OVERLOAD: ""}
-    for number, _, begin, stop in _fields(content, start, end):
-        if number in said:
-            said[number] = _text(content, begin, stop)
-        elif number in _INSIDE["function"]:
-            yield _INSIDE["function"][number], begin, stop
+    yield from _named("function", said, content, start, end)
     found.functions.add((said[_FUNCTION_DOMAIN], said[_FUNCTION_NAME], said[_FUNCTION_OVERLOAD]))
+
+
+def _named(kind: str, said: dict[int, str], content: bytes, start: int, end: int) -> Iterator[_Part]:
+    """Fills in what a message calls itself. No writer says that twice or as a number; readers may differ over it."""
+    seen: set[int] = set()
+    for number, value, begin, stop in _fields(content, start, end):
+        if number in said:
+            if number in seen or value is not None:
+                raise _MalformedError(f"a {kind} is named ambiguously")
+            seen.add(number)
+            said[number] = _text(content, begin, stop)
+        elif number in _INSIDE[kind]:
+            yield _INSIDE[kind][number], begin, stop
 
 
 def _tensor(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
@@ -181,20 +186,22 @@ def _text(content: bytes, start: int, end: int) -> str:
     return content[start:end].decode("utf-8", "replace")
 
 
-def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """A message's fields: their number, value (0 where they are no integer), and where their bytes begin and end."""
+def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int | None, int, int]]:
+    """A message's fields: their number, value (None for bytes), and where those begin and end."""
     at = start
+    value: int | None
     while at < end:
         tag, at = _varint(content, at, end)
         number, wire = tag >> 3, tag & 7
         if wire == _LENGTH:
             length, at = _varint(content, at, end)
-            begin, value, at = at, 0, at + length
+            begin, value, at = at, None, at + length
         elif wire == _VARINT:
             value, at = _varint(content, at, end)
             begin = at
         elif wire in _FIXED:
-            begin, value, at = at, 0, at + _FIXED[wire]
+            at += _FIXED[wire]
+            begin, value = at, 0
         else:
             raise _MalformedError(f"a field of the unknown kind {wire}")
         if at > end or number == 0:
