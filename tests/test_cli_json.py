@@ -105,7 +105,7 @@ def test_each_output_keeps_to_its_schema(name: str, tmp_path: Path, request: pyt
     ]
     where = captioned(request.getfixturevalue("model_store"), tmp_path) if name == "bridge" else world()
     where = embedded(request.getfixturevalue("model_store"), tmp_path) if name == "bridge-onto" else where
-    if name in _HEAVY:
+    if "FLAGS" in arguments:
         from finetune_cli_world import ANY, SMALL, tunable  # which imports torch
 
         where = tunable(tmp_path)

@@ -258,40 +258,43 @@ def test_a_closed_pipe_is_no_error(notes) -> None:
 
 
 @pytest.mark.heavy
-def test_a_cold_question_to_a_million_texts_takes_little(model_store, tmp_path) -> None:
-    """One process from its start to the printed hits, the model's load included.
+def test_a_cold_question_to_a_million_texts_costs_as_one_to_a_thousand(model_store, tmp_path) -> None:
+    """One process from its start to the printed hits, the model's load included; benchmarks/ has the seconds.
 
-    1.3 to 1.5 s of CPU where this was written; the limit leaves room for a slower machine, and none for reading
-    the table's 1.5 GB.
+    What a question costs must not grow with the table: reading the large one's 1.5 GB alone would take longer than
+    the difference that is allowed here, on a slow machine all the more.
     """
     store = fresh(model_store, tmp_path)
     store.path.rename(tmp_path / "featstore-data")
     store = featstore.open(tmp_path / "featstore-data")
     card = next(card for card in store.models() if card.modality == "text")
-    table = FeatureTable.staging(store.layout, "big", card.space_id, card.dim)
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((4000, card.dim), np.float32)
-    parts = []
-    for part in range(20):
-        x = centres[generator.integers(0, 4000, 50_000)]
-        x += 0.8 * generator.standard_normal(x.shape, np.float32)
-        rows = raw_rows(50_000, start=50_000 * part, text=[f"This is the text of number {n}." for n in range(50_000)])
-        parts.append(table.write_part("run1", part, table.align(rows), x))
-    table.commit(run_id="run1", add=parts)
+    for name, parts, size in (("small", 1, 1000), ("big", 20, 50_000)):
+        table = FeatureTable.staging(store.layout, name, card.space_id, card.dim)
+        written = []
+        for part in range(parts):
+            x = centres[generator.integers(0, 4000, size)]
+            x += 0.8 * generator.standard_normal(x.shape, np.float32)
+            rows = raw_rows(size, start=size * part, text=[f"This is the text of number {n}." for n in range(size)])
+            written.append(table.write_part("run1", part, table.align(rows), x))
+        table.commit(run_id="run1", add=written)
+    store.index("small")
     store.index("big", factory="IVF1024,SQ8", recall=0.9)
-    spent = []
-    for _ in range(3):
-        process = subprocess.Popen(
-            [*COMMAND, "search", "big", "--text", "a kitten on a mat", "--json"],
-            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert process.stdout is not None
-        hits = json.loads(process.stdout.read())
-        process.stdout.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        assert len(hits) == 10
-        spent.append(usage.ru_utime + usage.ru_stime)
-    print(f"CPU seconds of a cold question to a million: {', '.join(f'{s:.2f}' for s in sorted(spent))}")
-    assert min(spent) <= 2.0, spent
+    spent: dict[str, list[float]] = {"small": [], "big": []}
+    for _ in range(5):
+        for name, seconds in spent.items():  # by turns: what else the machine does falls on both
+            process = subprocess.Popen(
+                [*COMMAND, "search", name, "--text", "a kitten on a mat", "--json"],
+                cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            assert process.stdout is not None
+            hits = json.loads(process.stdout.read())
+            process.stdout.close()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            assert len(hits) == 10
+            seconds.append(usage.ru_utime + usage.ru_stime)
+    print({name: [round(value, 2) for value in sorted(seconds)] for name, seconds in spent.items()})
+    assert min(spent["big"]) <= 1.4 * min(spent["small"]), spent
