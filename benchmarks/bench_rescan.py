@@ -4,7 +4,7 @@
     python benchmarks/bench_rescan.py --quick            # a look
     python benchmarks/bench_rescan.py --files 1000000    # a million files alone, writes results/rescan-1000000.md
 
-Each measured run is a process of its own, so that its CPU seconds and its largest memory are the system's
+Each measured run is a command of its own, so that its CPU seconds and its largest memory are the system's
 figures; the models were exported before, since that takes more memory than using them. The texts are numbered
 sentences: short, so that many can be embedded in minutes. Files go through a model that only looks word pieces up in
 a table of random vectors, so that what is measured is the files; rows of a table go through MiniLM.
@@ -27,22 +27,15 @@ import numpy as np
 import onnx
 from measure import Row, machine, median, rounds_of, write
 
-RUN = """
-import sys, json, featstore
-table = featstore.open(sys.argv[1]).extract(sys.argv[2], model=sys.argv[4], name=sys.argv[3])
-run = table.last_run
-print(json.dumps({"status": run.status, "stored": run.stored, "reused": run.reused, "rate": run.items_per_s}))
-"""
-
-
 # What memory may grow to, beside the model: its file is in memory once, and the runtime's copy of its weights.
 MEMORY = 1500 + 2 * 91
 
 
 def run(store: Path, source: Path, name: str, model: str) -> dict[str, float | str]:
-    """One extract in a process of its own: its result, wall and CPU seconds and largest memory in MB."""
+    """One extract as cron runs it: its result, wall and CPU seconds and largest memory in MB."""
+    command = [sys.executable, "-m", "featstore.cli", "extract", str(source), "--model", model, "--name", name]
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-c", RUN, str(store), str(source), name, model], stdout=subprocess.PIPE)
+    child = subprocess.Popen([*command, "--store", str(store), "--json", "--quiet"], stdout=subprocess.PIPE)
     assert child.stdout is not None
     printed = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)

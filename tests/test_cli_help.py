@@ -49,11 +49,11 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_cpu() -> None:
         (["--help"], ("pyarrow", "polars", "pydantic", "numpy", "onnxruntime", "deltalake", "torch")),
         (["extract", "--help"], ("pyarrow", "polars", "numpy", "onnxruntime", "deltalake", "torch")),
         (["models", "list"], ("torch", "pyarrow")),
-        (["ls"], ("torch", "onnxruntime", "transformers")),
-        (["show", "photos"], ("torch", "onnxruntime", "transformers")),
+        (["ls"], ("torch", "onnxruntime", "transformers", "pandas")),
+        (["show", "photos"], ("torch", "onnxruntime", "transformers", "pandas")),
         (["show", "photos", "--rejects"], ("torch", "onnxruntime", "transformers")),
-        (["extract", "photos", "--model", MODEL], ("torch", "transformers", "onnxruntime")),
-        (["verify", "--sample", "1"], ("torch", "transformers")),
+        (["extract", "photos", "--model", MODEL], ("torch", "transformers", "onnxruntime", "pandas")),
+        (["verify", "--sample", "1"], ("torch", "transformers", "pandas")),
     ],
 )
 def test_a_command_imports_no_more_than_it_needs(arguments: list[str], absent: tuple[str, ...]) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featstore.cli import console, logs
+from featstore.cli import console, logs, stores
 from featstore.cli.options import CHANGE, DryRun, Json, Quiet, StorePath, Verbose, volume
-from featstore.cli.stores import existing
 from featstore.errors import SettingsError, StatedError
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ def finetune(
     flags: dict[str, Any] = {key: value for key, value in locals().items() if key not in _NO_SETTINGS}
     if log_format not in ("text", "json"):
         raise SettingsError(f"--log-format is 'text' or 'json', not '{log_format}'.")
-    opened = _opened(store, what)
+    opened = stores.of_job(store, what)
     machine = json or not sys.stdout.isatty()
     from featstore.cli import finetuned
     from featstore.cli.progress import reporting
@@ -219,17 +218,3 @@ def _run(opened: Store, what: str, flags: dict[str, Any], deadline: str | None, 
         raise
     console.emit_line(result) if machine else finetuned.outcome(result, opened.path)
     logs.note("info", f"fine-tuning on '{result.table}': {result.status}", key=result.key, status=result.status)
-
-
-def _opened(store: Any, what: str) -> Store:
-    """The store of the flag or the environment, else of the job, else the nearest."""
-    import os
-
-    if store is None and "FEATSTORE_STORE" not in os.environ and what.endswith(".toml"):
-        import featstore
-        from featstore.jobs.loading import load
-
-        job = load(what)
-        if job.store is not None:
-            return featstore.open(job.store)
-    return existing(store)

@@ -201,12 +201,11 @@ def extract(
             "no model was named.", hint="Add --model efficientnet_lite0, or another of: featstore models list"
         )
 
-    import featstore
-    from featstore.cli import report
+    from featstore.cli import report, stores
     from featstore.cli.progress import reporting
     from featstore.records import ExtractResult
 
-    opened = featstore.open(store)
+    opened = stores.at(store)
     if dry_run:
         planned = opened.plan(source, **flags)
         console.emit(planned) if json else report.rehearsal(planned)

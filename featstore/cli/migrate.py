@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featstore.cli import console, logs
+from featstore.cli import console, logs, stores
 from featstore.cli.options import CHANGE, DryRun, Json, Quiet, StorePath, Verbose, volume
-from featstore.cli.stores import existing
 from featstore.errors import SettingsError, StatedError, UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def migrate(
     """
     if log_format not in ("text", "json"):
         raise SettingsError(f"--log-format is 'text' or 'json', not '{log_format}'.")
-    opened = _opened(store, what)
+    opened = stores.of_job(store, what)
     machine = json or not sys.stdout.isatty()
     if abandon:
         if dry_run:
@@ -171,20 +170,6 @@ def _abandoned(opened: Store, what: str, machine: bool) -> None:
         return
     console.line(console.plain(f"'{found.name}' stays in the space {found.from_space}"))
     console.line(console.plain(f"next: featstore gc --drop-space {found.name}@{found.to_space}"))
-
-
-def _opened(store: Any, what: str) -> Store:
-    """The store of the flag or the environment, else of the job, else the nearest."""
-    import os
-
-    if store is None and "FEATSTORE_STORE" not in os.environ and what.endswith(".toml"):
-        import featstore
-        from featstore.jobs.loading import load
-
-        job = load(what)
-        if job.store is not None:
-            return featstore.open(job.store)
-    return existing(store)
 
 
 def _table(what: str) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featstore.cli import console, logs
+from featstore.cli import console, logs, stores
 from featstore.cli.options import KEEP_FRESH, DryRun, Json, Quiet, StorePath, Verbose, volume
-from featstore.cli.stores import existing
 from featstore.errors import SettingsError, StatedError
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def publish(
     """
     from featstore.cli import refreshed
 
-    result = existing(store).publish(what, reason=reason)
+    result = stores.existing(store).publish(what, reason=reason)
     console.emit(result) if json else refreshed.moved(result)
 
 
@@ -143,17 +142,15 @@ def rollback(
     """
     from featstore.cli import refreshed
 
-    result = existing(store).rollback(name, hold=hold, reason=reason)
+    result = stores.existing(store).rollback(name, hold=hold, reason=reason)
     console.emit(result) if json else refreshed.moved(result)
 
 
 def _opened(store: Path | None, job: Job) -> Store:
     """The store of the flag, else of the environment, else of the job, else the nearest; the first run makes it."""
-    import featstore
-
     if store is None and "FEATSTORE_STORE" not in os.environ and job.store is not None:
-        return featstore.open(job.store)
-    return featstore.open(store)
+        return stores.at(job.store)
+    return stores.at(store)
 
 
 def _rehearse(opened: Store, job: Job, as_of: str | None, machine: bool) -> int:

@@ -115,9 +115,6 @@ def search(
     """
     from featstore.cli.progress import reporting
     from featstore.search import saving
-    from featstore.storage import frames
-
-    frames.spare_pandas()
 
     opened = existing(store)
     with reporting(quiet=volume.quiet) as reporter:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from featstore.cli import console
-from featstore.cli.stores import existing
+from featstore.cli import console, stores
 from featstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _STALE = 1
 def standings(paths: Sequence[Path], store: Path | None, stale: str | None) -> list[JobStanding]:
     """How the jobs of a store stand, or those of some files, each in the store that it names."""
     if not paths:
-        return existing(store).jobs(stale=stale)
+        return stores.existing(store).jobs(stale=stale)
     from featstore.refresh.standing import files_of
 
     groups = by_store(files_of(paths), store)
@@ -81,7 +80,6 @@ def _age(seconds: float | None) -> str:
 
 def by_store(files: Sequence[Path], store: Path | None) -> list[tuple[Store, list[Path]]]:
     """The files by the store that each is for: the flag's, else the environment's, else the one that it names."""
-    import featstore
     from featstore.errors import FeatstoreError
     from featstore.jobs.loading import load
 
@@ -94,4 +92,4 @@ def by_store(files: Sequence[Path], store: Path | None) -> list[tuple[Store, lis
             except FeatstoreError:
                 named = None  # said where the file is looked at
         found.setdefault(named, []).append(file)
-    return [(featstore.open(store if named is None else named), group) for named, group in found.items()]
+    return [(stores.at(store if named is None else named), group) for named, group in found.items()]

@@ -185,7 +185,7 @@ def _key(target: Target, request: ModelRequest) -> str:
         "model": target.label,
         "folder": None if target.folder is None else folder.digest(target.folder),
         "package": None if package is None else package.version(),
-        "weights": None if request.weights is None else hashing.of_file(request.weights),
+        "weights": None if request.weights is None else hashing.of_given(request.weights),
     }
     if target.file is not None:
         parts["file"] = own_card.digest(target.file)

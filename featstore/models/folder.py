@@ -149,7 +149,7 @@ def digest(folder: Path) -> str:
         if any(p.suffix == ".safetensors" for p in found):
             found = [p for p in found if p.suffix != ".bin"]
         files.update(found)
-    return hashing.of_json([[p.relative_to(folder).as_posix(), hashing.of_file(p)] for p in sorted(files)])
+    return hashing.of_json([[p.relative_to(folder).as_posix(), hashing.of_given(p)] for p in sorted(files)])
 
 
 def _modules(folder: Path) -> tuple[Path, tuple[str, ...] | None, list[Dense | str], bool]:

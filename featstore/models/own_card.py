@@ -73,7 +73,7 @@ def digest(path: Path) -> str:
     card = read(path)
     words = tokenizer(path, card)
     own = None if words is None else hashing.of_text(words)
-    return hashing.of_json([hashing.of_file(path), documents.to_json(card), own])
+    return hashing.of_json([hashing.of_given(path), documents.to_json(card), own])
 
 
 def graph_bytes(path: Path) -> bytes:

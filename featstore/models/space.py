@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import IntegrityError
@@ -91,6 +92,7 @@ def space_id(name: str, digest: str) -> str:
     return f"{slug(name)}-{digest[:8]}"
 
 
+@lru_cache(maxsize=2)  # a run asks several times for its model's
 def neutral_tokenizer(text: str) -> str:
     """A ``tokenizer.json`` without the truncation and padding stored in it.
 

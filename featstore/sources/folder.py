@@ -73,14 +73,9 @@ class FolderSource:
             StorageError: It cannot be listed.
         """
         listing = self._list()
-        paths, found_marks = listing.paths[:limit], listing.marks[:limit]
+        paths, marks = listing.paths[:limit], listing.marks()[:limit]
         progress("list", len(paths), len(paths))
         ids = [walk.escape(path) for path in paths]
-        marks = np.empty((len(paths), 3), np.int64)
-        for column, kind in enumerate((np.int64, np.int64, np.uint64)):
-            values = np.fromiter((found[column] for found in found_marks), kind, len(found_marks))
-            marks[:, column] = values.view(np.int64)
-
         hashes: NDArray[np.object_] = np.full(len(ids), None, dtype=object)
         if previous is not None and not rehash:
             files.reuse(previous, ids, marks, hashes)

@@ -129,8 +129,7 @@ class ListSource(FolderSource):
             _refuse(found, relative, "unreadable", f"the file cannot be looked at: {error.strerror or error}.")
         else:
             if stat.S_ISREG(stats.st_mode):
-                found.paths.append(relative)
-                found.marks.append(walk.Marks.of(stats))
+                found.add(relative, stats)
             else:
                 _refuse(found, relative, "not_a_file", "it is a folder, pipe, socket or device, not a regular file.")
 
