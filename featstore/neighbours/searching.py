@@ -77,7 +77,7 @@ def _candidates(
     if "efSearch" in settable:
         wide["efSearch"] = max(wide["efSearch"], k)
     scores, labels = index.search(asked, k, params=knobs.parameters(index, wide, selector))
-    if not labels.size or labels.min() >= 0:
+    if not labels.size or np.minimum.reduce(labels, axis=None) >= 0:
         return labels, scores
     core = knobs.inner(index)
     limit = core.nlist if isinstance(core, faiss.IndexIVF) else index.ntotal
