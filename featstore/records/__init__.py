@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         TextPreprocessing,
         WeightsInfo,
     )
+    from featstore.records.publications import Published, PublishedState, PublishResult
     from featstore.records.refresh import (
         GateItem,
         GateOutcome,
@@ -105,9 +106,6 @@ if TYPE_CHECKING:
         JobProblem,
         JobStanding,
         JobState,
-        Published,
-        PublishedState,
-        PublishResult,
         RefreshPlan,
         RefreshResult,
         StagedCommit,
@@ -281,8 +279,9 @@ _HOMES = {
     "SpaceBridgeCard SpaceBridgeResult SpaceCost",
     "models": "Bundle Fidelity Finetuning ImagePreprocessing ModelCard ModelExport OwnCard OwnImage OwnText Parity "
     "Quantisation QuantisationProof QuantisationStep TextPreprocessing WeightsInfo",
-    "refresh": "GateItem GateOutcome HeadOutcome JobCheck JobDraft JobProblem JobStanding JobState PublishResult "
-    "Published PublishedState RefreshPlan RefreshResult StagedCommit StagedFile",
+    "publications": "PublishResult Published PublishedState",
+    "refresh": "GateItem GateOutcome HeadOutcome JobCheck JobDraft JobProblem JobStanding JobState RefreshPlan "
+    "RefreshResult StagedCommit StagedFile",
     "runs": "CommitInfo ExtractResult Manifest OpenRun Reading Reject ShardReceipt SourceRecord StageSeconds",
     "store": "Artefact FORMAT_VERSION Modality Reference SettingValue StoreRecord",
     "tables": "TableSummary TableVersion",
