@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import once
 from PIL import Image
-from stores import copy_models, exported_models
+from stores import copied_store, copy_models, exported_models
 
 from featstore.cli import main
 
@@ -92,17 +91,14 @@ def _made(root: Path) -> None:
 
 def stocked(folder: Path) -> Path:
     """Makes a store in ``folder`` that has the model already, and no table."""
-    store = folder / "featstore-data"
-    store.mkdir(parents=True)
-    shutil.copy(world() / "featstore-data" / "store.json", store)
-    shutil.copytree(world() / "featstore-data" / "models", store / "models")
+    (folder / "featstore-data").mkdir(parents=True)
+    copy_models(world() / "featstore-data", folder / "featstore-data")
     return folder
 
 
 def copied(folder: Path) -> Path:
     """A copy of the world to write into."""
-    shutil.copytree(world(), folder / "world")
-    return folder / "world"
+    return copied_store(world(), folder / "world")
 
 
 def schema(name: str) -> Any:

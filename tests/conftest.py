@@ -5,12 +5,19 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import once
 import pytest
+from groups import Grouped, tell
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from stores import exported_models
+
+from featstore.machine import available_cpus
+
+# Of the libraries whose threads wait for each other by turning in circles.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 SENTENCES = (
     ("cats", "The cat sat on the mat and watched the birds."),
@@ -29,9 +36,10 @@ SENTENCES = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What tests share is kept for one run."""
+    """What tests share is kept for one run, and its workers share the cores."""
     if not hasattr(config, "workerinput"):
         once.begin()
+        _divide_the_cores(getattr(config.option, "numprocesses", None) or 0)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -40,11 +48,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         once.end()
 
 
+def _divide_the_cores(workers: int) -> None:
+    """Two workers with a thread for every core each were measured to take up to twenty times as long for a small fit.
+
+    Workers, and the programs that tests start, inherit it; what is tried on several threads says so itself.
+    """
+    for name in _THREADS if workers > 1 else ():
+        os.environ.setdefault(name, str(max(1, available_cpus() // workers)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped | None:
+    """Hands out tests by their groups."""
+    return Grouped(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what a module made for them go to one worker, which makes it once."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None and _shares(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    tell(items)
 
 
 def _shares(item: pytest.Item) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 from featstore.layout import Layout
-from featstore.models import Backbone, ModelRequest, ensure, open_backbone
+from featstore.models import Backbone, ModelOptions, ModelRequest, ensure, making, open_backbone
+from featstore.models.catalog import resolve
 from featstore.models.original import Original
 from featstore.models.vision import image_graph, penultimate
 from featstore.records import ImagePreprocessing, ModelCard
@@ -47,6 +49,39 @@ def layout_at(path: Path) -> Layout:
 def keep(layout: Layout, model: str | Path, weights: Path | None = None) -> tuple[ModelCard, Backbone]:
     card = ensure(layout, ModelRequest(model=str(model), weights=weights))
     return card, open_backbone(layout, card, device="cpu")
+
+
+def original(model: str | Path, weights: Path | None = None, **options: object) -> Original:
+    """A model before its export, which the parity gate holds to it: enough to look at what it is and computes."""
+    request = ModelRequest(model=str(model), weights=weights, options=ModelOptions(**options))  # type: ignore[arg-type]
+    ensuring = importlib.import_module("featstore.models.ensure")  # the package has a function of that name
+    found = ensuring._load(resolve(str(model)), request, lambda _: None)
+    assert isinstance(found, Original)
+    return found
+
+
+def sketched(model: str | Path, weights: Path | None = None, **options: object) -> ModelCard:
+    """The card that it would be kept with, but for its files: its space, which the export does not change."""
+    return making.sketch(original(model, weights, **options))
+
+
+def images_of(found: Original, batch: np.ndarray) -> np.ndarray:
+    """What a model before its export gives for pictures."""
+    with torch.inference_mode():
+        return np.asarray(found.graph(torch.from_numpy(batch)).numpy())
+
+
+def texts_of(found: Original, texts: Sequence[str]) -> np.ndarray:
+    """What a model before its export gives for texts in one batch, the shorter ones filled up."""
+    assert found.encode is not None
+    assert found.text is not None
+    rows = found.encode(texts)
+    shape = (len(rows), max(len(row) for row in rows))
+    ids, mask = np.full(shape, found.text.pad_token_id, np.int64), np.zeros(shape, np.int64)
+    for at, own in enumerate(rows):
+        ids[at, : len(own)], mask[at, : len(own)] = own, 1
+    with torch.inference_mode():
+        return np.asarray(found.graph(torch.from_numpy(ids), torch.from_numpy(mask)).numpy())
 
 
 # ── images ────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["begin", "end", "once"]
+__all__ = ["begin", "end", "folder", "once"]
 
 _FOLDER = "SHARED_BY_ALL_TESTS"  # workers inherit the environment of the run that starts them
 
@@ -24,15 +24,20 @@ def end() -> None:
     shutil.rmtree(os.environ.pop(_FOLDER), ignore_errors=True)
 
 
+def folder() -> Path:
+    """It."""
+    return Path(os.environ[_FOLDER])
+
+
 def once(name: str, make: Callable[[Path], object]) -> Path:
     """A folder that ``make`` has filled; read it, never write into it."""
-    folder = Path(os.environ[_FOLDER]) / name
-    done = folder.with_suffix(".done")
-    with folder.with_suffix(".lock").open("w") as lock:
+    made = folder() / name
+    done = made.with_suffix(".done")
+    with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
-            folder.mkdir()
-            make(folder)
+            shutil.rmtree(made, ignore_errors=True)  # of a worker that failed
+            made.mkdir()
+            make(made)
             done.touch()
-    return folder
+    return made

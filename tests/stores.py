@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import once
 import featstore
 from featstore.store import Store
 
-__all__ = ["copy_models", "damage", "exported_models", "fresh", "vectors", "write_texts"]
+__all__ = ["copied_store", "copy_models", "damage", "exported_models", "fresh", "vectors", "write_texts"]
 
 
 _EXPORT = """
@@ -22,16 +23,32 @@ import featstore
 from featstore import founding, models
 store = featstore.open(sys.argv[1])
 founding.found(store.layout)
-for name in ("efficientnet_lite0", "minilm"):
-    models.ensure(store.layout, models.ModelRequest(model=name))
+models.ensure(store.layout, models.ModelRequest(model=sys.argv[2]))
 """
+
+_PACKAGED = ("efficientnet_lite0", "minilm")
 
 
 def exported_models() -> Path:
-    """A store with two models and no table, made in a process of its own: torch stays out of those of the tests."""
+    """A store with two models and no table. Of two workers that ask at once, each exports one of them."""
+    # The workers of a run begin with different ones, or the second would wait for both.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2
+    for name in (_PACKAGED[worker], _PACKAGED[1 - worker]):
+        _exported(name)
+    return once.once("models", _joined)
+
+
+def _exported(name: str) -> Path:
+    """A store with one packaged model, made in a process of its own: torch stays out of those of the tests."""
     return once.once(
-        "models", lambda folder: subprocess.run([sys.executable, "-c", _EXPORT, str(folder)], check=True, timeout=280)
+        f"model-{name}",
+        lambda folder: subprocess.run([sys.executable, "-c", _EXPORT, str(folder), name], check=True, timeout=280),
     )
+
+
+def _joined(folder: Path) -> None:
+    for name in _PACKAGED:
+        copy_models(_exported(name), folder)
 
 
 def copy_models(model_store: Path, target: Path, model: str = "") -> Path:
@@ -43,6 +60,17 @@ def copy_models(model_store: Path, target: Path, model: str = "") -> Path:
             new.parent.mkdir(parents=True, exist_ok=True)
             os.link(file, new)
     (target / "store.json").write_bytes((model_store / "store.json").read_bytes())
+    return target
+
+
+def copied_store(store: Path, target: Path) -> Path:
+    """Copies a store or a folder that holds one, its models by hard links; returns the copy's path."""
+
+    def copy(source: str, new: str) -> None:
+        within = Path(source).relative_to(store).parts
+        (os.link if "models" in within[:2] else shutil.copy2)(source, new)
+
+    shutil.copytree(store, target, copy_function=copy)
     return target
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stores import copy_models, damage
 
 import featstore
 from featstore import models
@@ -30,9 +30,7 @@ MODELS = ("efficientnet_lite0", "minilm")
 
 @pytest.fixture
 def layout(model_store: Path, tmp_path: Path) -> Layout:
-    shutil.copytree(model_store / "models", tmp_path / "store" / "models")
-    shutil.copy(model_store / "store.json", tmp_path / "store")
-    return Layout(Storage.at(tmp_path / "store"))
+    return Layout(Storage.at(copy_models(model_store, tmp_path / "store")))
 
 
 def _card(layout: Layout, model: str) -> ModelCard:
@@ -120,8 +118,7 @@ def test_shapes_outputs_and_memory_are_looked_at_as_with_the_default(layout: Lay
 def test_a_graph_that_reaches_out_or_is_none_is_refused_before_it_is_opened(layout: Layout) -> None:
     card = _card(layout, "efficientnet_lite0")
     path = layout.storage.local(layout.model(card.space_id, "model.onnx"))
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:-5])
+    damage(path, "short")
     with pytest.raises(IntegrityError, match="is damaged"):
         models.open_backbone(layout, card, backend="openvino")
     with pytest.raises(IntegrityError, match="no ONNX model"):

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from cli_world import inside, schema
+from own_models import image_card, image_model, save
 from PIL import Image
 from stores import copy_models, fresh, write_texts
 
 import featstore
-from featstore import heads
+from featstore import heads, models
 from featstore.errors import NotFoundError, SettingsError, UsageError
 from featstore.heads import probe
+from featstore.models import ModelRequest
 
 # What is learned for all of these tests is learned once, by one worker.
 pytestmark = pytest.mark.xdist_group("compare")
-
-# A network with random weights, exported in a process of its own so that torch stays out of this one.
-_RANDOM = """
-import sys
-from pathlib import Path
-import torch
-from safetensors.torch import save_file
-from torchvision.models import squeezenet1_1
-import featstore
-from featstore import founding, models
-store = featstore.open(sys.argv[1])
-founding.found(store.layout)
-torch.manual_seed(0)
-weights = Path(sys.argv[2])
-save_file(squeezenet1_1().state_dict(), weights)
-print(models.ensure(store.layout, models.ModelRequest(model="squeezenet1_1", weights=weights)).space_id)
-"""
 
 GOOD = "efficientnet_lite0"
 
@@ -47,18 +30,14 @@ GOOD = "efficientnet_lite0"
 def world(model_store, tmp_path_factory):
     """A store with two image models, one of them random; its path and the random one's space."""
     folder = tmp_path_factory.mktemp("compare")
-    store = copy_models(model_store, folder / "models")
-    done = subprocess.run(
-        [sys.executable, "-c", _RANDOM, str(store), str(folder / "random.safetensors")],
-        check=True, timeout=200, capture_output=True, text=True,
-    )  # fmt: skip
-    return store, done.stdout.split()[-1]
+    store = featstore.open(copy_models(model_store, folder / "models", GOOD))
+    network = save(folder, image_model(), image_card())
+    return store.path, models.ensure(store.layout, ModelRequest(model=str(network))).space_id
 
 
 @pytest.fixture
 def store(world, tmp_path):
-    shutil.copytree(world[0], tmp_path / "store")
-    return featstore.open(tmp_path / "store")
+    return featstore.open(copy_models(world[0], tmp_path / "store"))
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +77,13 @@ def test_models_are_judged_on_labels_and_the_vectors_stay(store, world, pictures
         assert (model.stored, model.reused, model.rejected) == (60, 0, 0)
         assert model.items_per_s > 0
         assert model.whole_seconds == pytest.approx(80 / model.items_per_s, rel=0.05, abs=0.1)
-        assert model.parameters > 500_000
-        assert model.model_bytes > 1_000_000
         table = store.table(f"scenes@{model.space_id}")
         assert len(table) == 60
         assert table.dim == model.dim
-    assert good.licence == "Apache-2.0"
+    assert (good.licence, other.licence) == ("Apache-2.0", "MIT")
+    assert good.parameters > 500_000
+    assert good.model_bytes > 1_000_000
+    assert 0 < other.parameters < other.model_bytes < 10_000
 
     # The same five queries for both, as pictures.
     assert len(found.queries) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from own_models import save, text_card, text_model
 from stores import fresh
 
 from featstore.errors import GateError, UsageError
@@ -44,7 +45,7 @@ def test_an_id_that_another_source_has_is_refused(model_store, tmp_path):
 def test_what_goes_from_one_source_leaves_every_models_table(model_store, tmp_path):
     store = fresh(model_store, tmp_path)
     a, b = folder(tmp_path / "a", "a1 a2 a3"), folder(tmp_path / "b", "b1 b2")
-    other = {"model": "minilm", "name": "t", "prompt_document": "about: "}
+    other = {"model": str(save(tmp_path / "own", text_model(), text_card())), "name": "t"}
     store.extract(a, model="minilm", name="t")
     store.extract(a, **other)
     store.extract(b, model="minilm", name="t", add=True)

@@ -66,7 +66,7 @@ def test_every_operation_may_fail(model_store, source, expected, tmp_path, monke
     ],
 )
 def test_an_operation_may_fail(model_store, source, expected, tmp_path, monkeypatch, code, first):
-    fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, first=first, step=31)
+    fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, first=first, step=47)
 
 
 def fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, *, first, step) -> None:
@@ -74,7 +74,7 @@ def fail_at_each(model_store, source, expected, tmp_path, monkeypatch, code, *, 
     at = first
     while True:
         folder = tmp_path / str(at)
-        path = copy_models(model_store, folder / "store")
+        path = copy_models(model_store, folder / "store", MODEL)
         store = featstore.open(path)
         faulty = Faulty(at, code=code)
         monkeypatch.setattr(durable, "os", faulty)
@@ -105,7 +105,7 @@ def run_child(store: Path, source: Path, at: int) -> subprocess.CompletedProcess
 
 
 def kill_points(model_store, source, tmp_path, count: int) -> list[int]:
-    whole = run_child(copy_models(model_store, tmp_path / "whole"), source, 0)
+    whole = run_child(copy_models(model_store, tmp_path / "whole", MODEL), source, 0)
     assert whole.returncode == 0, whole.stderr
     operations = int(whole.stdout)
     return sorted(random.Random(7).sample(range(1, operations + 1), count))
@@ -113,7 +113,7 @@ def kill_points(model_store, source, tmp_path, count: int) -> list[int]:
 
 def kill_and_resume(model_store, source, expected, tmp_path, points) -> None:
     for at in points:
-        store = copy_models(model_store, tmp_path / f"killed-{at}")
+        store = copy_models(model_store, tmp_path / f"killed-{at}", MODEL)
         killed = run_child(store, source, at)
         assert killed.returncode == -9
         readable(store, expected)
@@ -136,7 +136,7 @@ def test_killed_at_twenty_points(model_store, source, expected, tmp_path):
 def test_killed_at_random_times(model_store, source, expected, tmp_path):
     """By the clock, so that native code (the commit, the reader) is hit too."""
     delays = random.Random(3)
-    store = copy_models(model_store, tmp_path / "store")
+    store = copy_models(model_store, tmp_path / "store", MODEL)
     command = [sys.executable, str(CHILD), str(store), str(source), MODEL, "0"]
     for _ in range(10):
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -149,7 +149,7 @@ def test_killed_at_random_times(model_store, source, expected, tmp_path):
 
 
 def test_a_resumed_run_does_only_what_is_left(model_store, source, expected, tmp_path):
-    store = featstore.open(copy_models(model_store, tmp_path / "store"))
+    store = featstore.open(copy_models(model_store, tmp_path / "store", MODEL))
     interrupt_after(store, source, shards=2)
     manifest = store.runs()[0]
     assert manifest.status == "failed"
@@ -175,7 +175,7 @@ def test_resumed_texts_are_equal_to_the_byte(model_store, tmp_path):
 
 def test_another_process_can_do_shards_of_a_run(model_store, source, expected, tmp_path):
     """It needs the store and the run's id, nothing else: what a cluster's worker would be given."""
-    store = featstore.open(copy_models(model_store, tmp_path / "store"))
+    store = featstore.open(copy_models(model_store, tmp_path / "store", MODEL))
     interrupt_after(store, source, shards=1)
     run_id = store.runs()[0].run_id
     worker = (
@@ -194,7 +194,7 @@ def test_another_process_can_do_shards_of_a_run(model_store, source, expected, t
 def test_a_source_that_changed_meanwhile_loses_nothing(model_store, source, expected, tmp_path, photos):
     folder = tmp_path / "shop"
     shutil.copytree(source, folder)
-    store = featstore.open(copy_models(model_store, tmp_path / "store"))
+    store = featstore.open(copy_models(model_store, tmp_path / "store", MODEL))
     interrupt_after(store, folder, shards=2)
     first = store.runs()[0]
     gone = sorted(folder.iterdir())[-1]
@@ -218,7 +218,7 @@ def test_a_commit_that_raises_after_it_took_effect(model_store, source, expected
         real(self, **kwargs)
         raise StorageError("the connection broke after the commit")
 
-    store = featstore.open(copy_models(model_store, tmp_path / "store"))
+    store = featstore.open(copy_models(model_store, tmp_path / "store", MODEL))
     monkeypatch.setattr(FeatureTable, "commit", commits_and_dies)
     with pytest.raises(StorageError):
         store.extract(source, model=MODEL)

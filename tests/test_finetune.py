@@ -578,14 +578,16 @@ def test_numbers_and_several_labels_are_refused(store: Store, tmp_path: Path) ->
             store.finetune("digits", label=label, labels=str(tmp_path / "labels.jsonl"), **FAST)
 
 
-def test_items_that_changed_are_left_out_and_a_source_that_is_gone_is_refused(world: World, tmp_path: Path) -> None:
+def test_items_that_changed_are_left_out_and_a_source_that_is_gone_is_refused(
+    store: Store, world: World, tmp_path: Path
+) -> None:
     images = pictures(tmp_path / "images", most=120)
-    mine, _ = table_of(tmp_path / "mine", world.model, images)
+    table_of(store.path, world.model, images, "few")
     shutil.copy(images / "0001.png", images / "0000.png")
     (images / "0002.png").unlink()
-    plan = mine.plan_finetune("digits", label="digit", **FAST)
+    plan = store.plan_finetune("few", label="digit", **FAST)
     assert any(text.startswith("2 of 120 labelled items changed or are gone since") for text in plan.warnings)
     assert plan.n_train + plan.n_validation + plan.n_test == 118
     shutil.rmtree(images)
     with pytest.raises(NotFoundError):
-        mine.finetune("digits", label="digit", **FAST)
+        store.finetune("few", label="digit", **FAST)

@@ -6,7 +6,6 @@ import html
 import json
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from cli_world import schema
 from own_models import image_card, image_model, save, text_card, text_model
 from PIL import Image
-from stores import fresh
+from stores import copied_store, fresh
 
 import featstore
 from featstore import published
@@ -169,8 +168,7 @@ def headless(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
 
 
 def copy_of(world: World, folder: Path) -> World:
-    shutil.copytree(world.store.path, folder / "store")
-    return World(featstore.open(folder / "store"), world.source, world.other)
+    return World(featstore.open(copied_store(world.store.path, folder / "store")), world.source, world.other)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from cli_world import inside, schema
 from jsonschema import validate
+from stores import copy_models
 
 import featstore
 from featstore.encode import tuning
@@ -25,9 +25,7 @@ from featstore.storage import Storage, documents
 
 @pytest.fixture
 def layout(model_store: Path, tmp_path: Path) -> Layout:
-    shutil.copytree(model_store / "models", tmp_path / "store" / "models")
-    shutil.copy(model_store / "store.json", tmp_path / "store")
-    return Layout(Storage.at(tmp_path / "store"))
+    return Layout(Storage.at(copy_models(model_store, tmp_path / "store")))
 
 
 def _card(layout: Layout, model: str) -> ModelCard:

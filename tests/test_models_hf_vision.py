@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_fixtures import bert_folder, cosines, layout_at
+from model_fixtures import bert_folder, cosines, images_of, layout_at, original, sketched
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from vision_folders import VISION, vision_folder
@@ -64,18 +64,29 @@ def _reference(folder: Path, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.
     return found.last_hidden_state, found.pooler_output
 
 
+POOLED = {
+    "vit": "cls", "dinov2": "cls", "registers": "cls", "convnext": "pooler", "swin": "pooler", "siglip_image": "pooler"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "pooling"), list(POOLED.items()))
+def test_a_folder_gives_what_transformers_gives(folders: dict[str, Path], kind: str, pooling: str) -> None:
+    found = original(folders[kind])
+    card = sketched(folders[kind])
+    assert (card.modality, card.pooling, card.model) == ("image", pooling, f"hf:{kind}")
+    assert card.image is not None
+    batch = pictures(3, *card.image.crop, seed=5)
+    last, pooler = _reference(folders[kind], _pixels(card, batch))
+    expected = last[:, 0] if pooling == "cls" else pooler
+    assert expected is not None
+    np.testing.assert_allclose(images_of(found, batch), expected.flatten(1).numpy(), atol=2e-4)
+
+
 @pytest.mark.parametrize(
     ("kind", "pooling"),
-    [
-        ("vit", "cls"),
-        ("dinov2", "cls"),
-        ("registers", "cls"),
-        ("convnext", "pooler"),
-        ("swin", "pooler"),
-        ("siglip_image", "pooler"),
-    ],
+    [pytest.param(kind, pooling, marks=[] if kind == "vit" else pytest.mark.heavy) for kind, pooling in POOLED.items()],
 )
-def test_a_folder_gives_what_transformers_gives(
+def test_an_exported_folder_gives_what_transformers_gives(
     folders: dict[str, Path], layout: Layout, kind: str, pooling: str
 ) -> None:
     card, backbone = _keep(layout, folders[kind])
@@ -121,13 +132,13 @@ def test_pooling_and_layers_are_those_of_the_network(folders: dict[str, Path], l
 
 
 def test_a_vector_cut_short_is_the_first_values_of_length_one(folders: dict[str, Path], layout: Layout) -> None:
-    whole, backbone = _keep(layout, folders["vit"])
-    assert whole.image is not None
-    batch = pictures(3, *whole.image.crop)
-    card, short = _keep(layout, folders["vit"], dim=12)
+    card = sketched(folders["vit"], dim=12)
     assert (card.dim, card.normalize, card.space_id.startswith("vit-12d-")) == (12, True, True)
-    first = backbone.images(batch)[:, :12]
-    np.testing.assert_allclose(short.images(batch), first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-5)
+    assert card.image is not None
+    batch = pictures(3, *card.image.crop)
+    first = images_of(original(folders["vit"]), batch)[:, :12]
+    short = images_of(original(folders["vit"], dim=12), batch)
+    np.testing.assert_allclose(short, first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-5)
     with pytest.raises(UsageError, match=r"--dim 33: .* gives 32 values"):
         _keep(layout, folders["vit"], dim=33)
 
@@ -243,7 +254,7 @@ def test_a_processor_with_rules_of_its_own_is_refused_by_name(kind: str, tmp_pat
     assert "ConvNext" in str(caught.value.hint)
 
 
-def test_patches_that_fill_no_square_keep_their_class_token(layout: Layout, tmp_path: Path) -> None:
+def test_patches_that_fill_no_square_keep_their_class_token(tmp_path: Path) -> None:
     """7 by 9 patches and the class token are 64: a square, but not that of a picture of 28 by 36."""
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
@@ -255,11 +266,11 @@ def test_patches_that_fill_no_square_keep_their_class_token(layout: Layout, tmp_
     folder = tmp_path / "oblong"
     ViTModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
     ViTImageProcessor(size={"height": 28, "width": 36}).save_pretrained(folder)
-    card, backbone = _keep(layout, folder)
+    card = sketched(folder)
     assert card.pooling == "cls"
     batch = pictures(3, 28, 36)
     last, _ = _reference(folder, _pixels(card, batch))
-    np.testing.assert_allclose(backbone.images(batch), last[:, 0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(images_of(original(folder), batch), last[:, 0].numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

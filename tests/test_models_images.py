@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixtures import PIXELS, TINY_VISION, cosines, keep, layout_at, tiny_vision, vision_original
+from model_fixtures import PIXELS, TINY_VISION, cosines, images_of, keep, layout_at, tiny_vision, vision_original
 from sklearn.datasets import load_sample_image
 from stores import copy_models
 
@@ -19,20 +19,33 @@ from featstore.models.samples import pictures
 from featstore.records import ModelCard
 
 
-@pytest.mark.parametrize("family", sorted(TINY_VISION))
-def test_a_tiny_network_of_each_family_gives_the_input_of_its_last_layer(family: str, tmp_path: Path) -> None:
+def _last_layers_input(network: torch.nn.Module, family: str, batch: np.ndarray) -> np.ndarray:
+    """What the whole network gives its last layer, for pictures prepared by torchvision."""
     from torchvision.transforms.v2 import functional as transforms
 
-    network = tiny_vision(family)
     seen: list[torch.Tensor] = []
     hook = network.get_submodule(HEADS[family]).register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    batch = pictures(9, *PIXELS.crop, seed=5)
     with torch.inference_mode():
         pixels = transforms.to_dtype(torch.from_numpy(batch).permute(0, 3, 1, 2), torch.float32, scale=True)
         network(transforms.normalize(pixels, list(PIXELS.mean), list(PIXELS.std)))
     hook.remove()
-    expected = seen[0].numpy()
+    return seen[0].numpy()
 
+
+@pytest.mark.parametrize("family", sorted(TINY_VISION))
+def test_a_tiny_network_of_each_family_gives_the_input_of_its_last_layer(family: str) -> None:
+    network, batch = tiny_vision(family), pictures(3, *PIXELS.crop, seed=5)
+    expected = _last_layers_input(network, family, batch)
+    found = images_of(vision_original(network, family), batch)
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=[] if f == "resnet" else pytest.mark.heavy) for f in sorted(TINY_VISION)]
+)
+def test_an_exported_network_gives_the_input_of_its_last_layer(family: str, tmp_path: Path) -> None:
+    network, batch = tiny_vision(family), pictures(9, *PIXELS.crop, seed=5)
+    expected = _last_layers_input(network, family, batch)
     layout = layout_at(tmp_path)
     card = making.keep(layout, vision_original(network, family), lambda _: None)
     backbone = open_backbone(layout, card, device="cpu")

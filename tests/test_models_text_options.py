@@ -105,15 +105,32 @@ def test_what_the_folder_says_already_is_no_other_space(tmp_path: Path) -> None:
     assert len({plain, *(digest(**change) for change in changes)}) == 5
 
 
-def test_pooling_layer_prompt_and_dim_reach_the_exported_graph(tmp_path: Path) -> None:
-    path = bert_folder(tmp_path / "network")
-    layout = layout_at(tmp_path / "store")
-    card, backbone = keep(layout, path, pooling="max", layer="encoder.layer.0", prompt_document="a dog: ", dim=8)
+CHANGES = {
+    "pooling": "max", "layer": "encoder.layer.0", "prompt_document": "a dog: ", "prompt_query": "a cat: ", "dim": 8
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Layout, ModelCard, Backbone]:
+    """A folder, and what it became with all of the changes at once."""
+    place = tmp_path_factory.mktemp("changed")
+    path, layout = bert_folder(place / "network"), layout_at(place / "store")
+    return path, layout, *keep(layout, path, **CHANGES)
+
+
+def _expected(path: Path, prompt: str) -> np.ndarray:
+    found = np.stack([states(path, prompt + text, layer=1).max(0)[:8] for text in SENTENCES])
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def test_pooling_layer_prompt_and_dim_reach_the_exported_graph(
+    changed: tuple[Path, Layout, ModelCard, Backbone],
+) -> None:
+    path, layout, card, backbone = changed
     assert (card.pooling, card.dim, card.normalize) == ("max", 8, True)
-    expected = np.stack([states(path, "a dog: " + text, layer=1).max(0)[:8] for text in SENTENCES])
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(backbone.texts(*tokens(layout, card, SENTENCES)), expected, atol=1e-5)
-    assert keep(layout, path, pooling="max", layer="encoder.layer.0", prompt_document="a dog: ", dim=8)[0] == card
+    found = backbone.texts(*tokens(layout, card, SENTENCES))
+    np.testing.assert_allclose(found, _expected(path, "a dog: "), atol=1e-5)
+    assert keep(layout, path, **CHANGES)[0] == card
 
 
 @pytest.mark.parametrize("make", [bert_folder, gpt2_folder], ids=["bert", "gpt2"])
@@ -164,7 +181,7 @@ def test_prompts_of_the_user_go_before_the_models_own(own: dict[str, str] | None
         np.testing.assert_allclose(vectors(original), expected, atol=1e-5)
 
 
-def test_queries_and_documents_get_their_own_prompt(tmp_path: Path) -> None:
+def test_queries_and_documents_get_their_own_prompt(changed: tuple[Path, Layout, ModelCard, Backbone]) -> None:
     from featstore.encode import Encoder
     from featstore.inputs.texts import Tokenizer
 
@@ -173,16 +190,13 @@ def test_queries_and_documents_get_their_own_prompt(tmp_path: Path) -> None:
 
         def done(self, count: int, rejected: int) -> None: ...
 
-    path = bert_folder(tmp_path / "network")
-    layout = layout_at(tmp_path / "store")
-    card, backbone = keep(layout, path, prompt_document="the mat: ", prompt_query="a cat: ")
+    path, layout, card, backbone = changed
     assert card.text is not None
     tokenizer = Tokenizer(layout.storage.local(layout.model(card.space_id, "tokenizer.json")), card.text)
     encoder = Encoder(backbone, tokenizer)
-    for query, prompt in ((False, "the mat: "), (True, "a cat: ")):
+    for query, prompt in ((False, "a dog: "), (True, "a cat: ")):
         found = encoder.encode(lambda row: SENTENCES[row], len(SENTENCES), Nobody(), query=query).vectors
-        expected = np.stack([states(path, prompt + text).mean(0) for text in SENTENCES])
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(found, _expected(path, prompt), atol=1e-4)
 
 
 def test_pooling_without_the_prompts_tokens_is_refused_unless_there_is_no_prompt(tmp_path: Path) -> None:
@@ -234,9 +248,8 @@ def test_options_that_do_not_fit_say_why(tmp_path: Path) -> None:
     assert vectors(loaded(both)).shape[1] == 24
 
 
-def test_options_beside_the_id_of_a_space_are_refused(tmp_path: Path) -> None:
-    layout = layout_at(tmp_path / "store")
-    card, _ = keep(layout, bert_folder(tmp_path / "bert"))
+def test_options_beside_the_id_of_a_space_are_refused(changed: tuple[Path, Layout, ModelCard, Backbone]) -> None:
+    _, layout, card, _ = changed
     assert ensure(layout, ModelRequest(model=card.space_id)).space_id == card.space_id
     with pytest.raises(UsageError, match=rf"{card.space_id} is one space"):
         ensure(layout, ModelRequest(model=card.space_id, options=ModelOptions(dim=8)))

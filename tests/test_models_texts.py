@@ -20,8 +20,11 @@ from model_fixtures import (
     gpt2_folder,
     keep,
     layout_at,
+    original,
     roberta_folder,
     sentence_folder,
+    sketched,
+    texts_of,
     tokens,
 )
 from stores import copy_models
@@ -54,6 +57,25 @@ def _reference(path: Path, text: str, *, last: bool) -> np.ndarray:
 )
 def test_a_plain_folder_is_pooled_as_its_kind_is(make: Callable[[Path], Path], last: bool, tmp_path: Path) -> None:
     path = make(tmp_path / "network")
+    found = original(path)
+    assert found.pooling == ("lasttoken" if last else "mean")
+    assert found.slug == "network"
+    together = texts_of(found, SENTENCES)
+    np.testing.assert_allclose(together, np.concatenate([texts_of(found, [s]) for s in SENTENCES]), atol=1e-5)
+    expected = np.stack([_reference(path, s, last=last) for s in SENTENCES])
+    np.testing.assert_allclose(together, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "last"),
+    [
+        pytest.param(bert_folder, False, id="bert"),
+        pytest.param(roberta_folder, False, id="roberta", marks=pytest.mark.heavy),
+        pytest.param(gpt2_folder, True, id="gpt2", marks=pytest.mark.heavy),
+    ],
+)
+def test_an_exported_folder_is_pooled_as_its_kind_is(make: Callable[[Path], Path], last: bool, tmp_path: Path) -> None:
+    path = make(tmp_path / "network")
     layout = layout_at(tmp_path / "store")
     card, backbone = keep(layout, path)
     assert card.text is not None
@@ -67,8 +89,22 @@ def test_a_plain_folder_is_pooled_as_its_kind_is(make: Callable[[Path], Path], l
     np.testing.assert_allclose(together, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
+@pytest.mark.parametrize("pooling", ["cls", "max", "lasttoken"])
 def test_a_sentence_transformers_folder_does_what_its_modules_say(pooling: str, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    path = sentence_folder(tmp_path / "folder", pooling, dense=pooling == "max")
+    found = original(f"hf:{path}")
+    assert (found.pooling, found.normalize) == (pooling, True)
+    expected = SentenceTransformer(str(path), device="cpu").encode_document(list(SENTENCES))
+    np.testing.assert_allclose(texts_of(found, SENTENCES), expected, atol=1e-5)
+
+
+_HEAVY = ("cls", "max", "lasttoken")
+
+
+@pytest.mark.parametrize("pooling", ["mean", *(pytest.param(pooling, marks=pytest.mark.heavy) for pooling in _HEAVY)])
+def test_an_exported_sentence_transformers_folder_does_what_its_modules_say(pooling: str, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     prompts = {"query": "the cat: ", "document": "a dog: "} if pooling == "mean" else None
@@ -132,7 +168,7 @@ def test_a_folder_is_one_space_wherever_it_lies_and_whatever_its_file_format(tmp
     assert same.space_id == card.space_id
     for change in ({"seed": 1}, {"hidden_act": "relu"}):
         other = bert_folder(tmp_path / "c" / next(iter(change)), **change)
-        assert ensure(layout_at(tmp_path / "second"), ModelRequest(model=str(other))).digest != card.digest
+        assert sketched(other).digest != card.digest
 
 
 def test_prompts_length_and_pooling_are_part_of_the_space(tmp_path: Path) -> None:
@@ -171,7 +207,7 @@ def test_a_tokenizers_own_truncation_and_padding_do_not_count(tmp_path: Path) ->
 
     path = bert_folder(tmp_path / "plain")
     AutoTokenizer.from_pretrained(str(path)).save_pretrained(str(path))
-    first = ensure(layout_at(tmp_path / "one"), ModelRequest(model=str(path)))
+    first = sketched(path)
     file = path / "tokenizer.json"
     body = json.loads(file.read_text("utf-8"))
     body["truncation"] = {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
@@ -180,7 +216,7 @@ def test_a_tokenizers_own_truncation_and_padding_do_not_count(tmp_path: Path) ->
         "pad_token": "[PAD]",
     }  # fmt: skip
     file.write_text(json.dumps(body), "utf-8")
-    layout = layout_at(tmp_path / "two")
+    layout = layout_at(tmp_path / "store")
     card, _ = keep(layout, path)
     assert card.digest == first.digest
     _, mask = tokens(layout, card, SENTENCES)
@@ -266,10 +302,11 @@ def test_a_folder_that_is_saved_anew_stays_the_same_space(tmp_path: Path) -> Non
     ):
         shutil.copytree(path, tmp_path / name / "tiny")
         (tmp_path / name / "tiny" / "config.json").write_text(json.dumps(body))
-    for name in ("saved", "few", "dropouts", "training"):
-        assert ensure(layout, ModelRequest(model=str(tmp_path / name / "tiny"))).space_id == card.space_id, name
+    assert ensure(layout, ModelRequest(model=str(tmp_path / "saved" / "tiny"))) == card
+    for name in ("few", "dropouts", "training"):
+        assert sketched(tmp_path / name / "tiny").space_id == card.space_id, name
     (path / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-3}))
-    assert ensure(layout, ModelRequest(model=str(path))).space_id != card.space_id
+    assert sketched(path).space_id != card.space_id
 
 
 def test_a_packaged_model_and_its_copy_are_one_function(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixtures import cosines, layout_at
+from model_fixtures import cosines, images_of, layout_at, original, sketched
 
 from featstore.errors import NotFoundError, UsageError
 from featstore.layout import Layout
@@ -75,12 +75,22 @@ def _pixels(card: ModelCard, batch: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_backbone_gives_what_timm_gives_whatever_the_batch(name: str, files: dict[str, Path], layout: Layout) -> None:
-    card, backbone = _keep(layout, name, files[name])
+def test_a_backbone_gives_what_timm_gives(name: str, files: dict[str, Path]) -> None:
+    card = sketched(f"timm:{name}", files[name])
     assert card.image is not None
     assert (card.image.resize, card.image.crop, card.image.interpolation) == ((168, 168), (160, 160), "bicubic")
     assert card.space_id.startswith(f"{name}-custom-")
     assert card.weights.licence == "unknown"  # a file of whoever's
+    batch = pictures(3, 160, 160, seed=3)
+    with torch.inference_mode():
+        expected = _network(name, files[name])(_pixels(card, batch)).numpy()
+    np.testing.assert_allclose(images_of(original(f"timm:{name}", files[name]), batch), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [TINY[0], *(pytest.param(name, marks=pytest.mark.heavy) for name in TINY[1:])])
+def test_an_export_gives_what_timm_gives_whatever_the_batch(name: str, files: dict[str, Path], layout: Layout) -> None:
+    card, backbone = _keep(layout, name, files[name])
+    assert card.space_id == sketched(f"timm:{name}", files[name]).space_id
     batch = pictures(9, 160, 160, seed=3)
     with torch.inference_mode():
         expected = _network(name, files[name])(_pixels(card, batch)).numpy()

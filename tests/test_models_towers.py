@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixtures import SENTENCES, cosines, layout_at, tokens
+from model_fixtures import SENTENCES, cosines, images_of, layout_at, original, sketched, texts_of, tokens
 from vision_folders import clip_folder, siglip_folder
 
 from featstore.errors import UsageError
@@ -45,7 +45,29 @@ def _reference(folder: Path, *, pixels: torch.Tensor | None = None, ids: torch.T
     return torch.nn.functional.normalize(found.pooler_output, dim=1).numpy()
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def _pixels(card: ModelCard, batch: np.ndarray) -> torch.Tensor:
+    assert card.image is not None
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (card.image.mean, card.image.std))
+    return (torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def test_both_towers_of_clip_give_the_librarys_features_and_share_a_space(folders: dict[str, Path]) -> None:
+    folder = folders["clip"]
+    seen, read = (f"hf:{folder}:{tower}" for tower in ("image", "text"))
+    cards = sketched(seen), sketched(read)
+    assert cards[0].joint_id is not None
+    assert cards[0].joint_id == cards[1].joint_id
+    assert cards[0].image is not None
+    batch = pictures(3, *cards[0].image.crop, seed=8)
+    expected = _reference(folder, pixels=_pixels(cards[0], batch))
+    np.testing.assert_allclose(images_of(original(seen), batch), expected, atol=1e-5)
+    texts = original(read)
+    assert texts.encode is not None
+    expected = np.concatenate([_reference(folder, ids=torch.tensor([ids])) for ids in texts.encode(SENTENCES)])
+    assert cosines(texts_of(texts, SENTENCES), expected).min() >= 0.9999
+
+
+@pytest.mark.parametrize("kind", [pytest.param("clip", marks=pytest.mark.heavy), "siglip"])
 def test_both_towers_give_the_librarys_features_and_share_a_space(
     kind: str, folders: dict[str, Path], layout: Layout
 ) -> None:
@@ -61,10 +83,8 @@ def test_both_towers_give_the_librarys_features_and_share_a_space(
 
     assert seen.image is not None
     batch = pictures(5, *seen.image.crop, seed=8)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (seen.image.mean, seen.image.std))
-    pixels = (torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255 - mean) / std
     found = open_backbone(layout, seen, device="cpu").images(batch)
-    np.testing.assert_allclose(found, _reference(folder, pixels=pixels), atol=1e-5)
+    np.testing.assert_allclose(found, _reference(folder, pixels=_pixels(seen, batch)), atol=1e-5)
 
     assert read.text is not None
     ids, mask = tokens(layout, read, SENTENCES)

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from model_fixtures import keep, layout_at, tiny_vision, vision_original
+from model_fixtures import PIXELS, keep, layout_at, sketched, tiny_vision, vision_original
 from onnx import TensorProto, helper
 from stores import copy_models
 
@@ -48,7 +48,7 @@ from featstore.models import (
 from featstore.models import kept as kept_module
 from featstore.models import parity as parity_module
 from featstore.models.catalog import Package, resolve
-from featstore.records import ImagePreprocessing, ModelCard, Reference
+from featstore.records import ModelCard, Reference
 from featstore.storage import documents, hashing
 
 ensure_module = importlib.import_module("featstore.models.ensure")  # the package has a function of that name
@@ -76,6 +76,20 @@ def copy(kept: tuple[Layout, ModelCard], tmp_path: Path) -> tuple[Layout, ModelC
     return layout_at(tmp_path / "copy"), kept[1]
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, ModelCard]:
+    """A store with the tiny ResNet."""
+    layout = layout_at(tmp_path_factory.mktemp("resnet"))
+    return layout, making.keep(layout, vision_original(tiny_vision("resnet"), "resnet"), lambda _: None)
+
+
+@pytest.fixture
+def resnet(exported: tuple[Layout, ModelCard], tmp_path: Path) -> tuple[Layout, ModelCard]:
+    """A copy of it that may be changed."""
+    shutil.copytree(exported[0].storage.root, tmp_path / "resnet")
+    return layout_at(tmp_path / "resnet"), exported[1]
+
+
 # ── spaces ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -90,24 +104,17 @@ def test_a_space_is_the_same_from_any_weights_format_and_in_any_store(
     # another order, another format, another head: the vector's function is the same
     state["classifier.1.weight"], state["classifier.1.bias"] = torch.zeros(3, 512, 1, 1), torch.zeros(3)
     save_file({f"module.{k}": v for k, v in reversed(state.items())}, tmp_path / "other-name.safetensors")
-    request = ModelRequest(model="squeezenet1_1", weights=tmp_path / "other-name.safetensors")
-    again = ensure(layout_at(tmp_path / "store"), request)
+    again = sketched("squeezenet1_1", tmp_path / "other-name.safetensors")
     assert (again.space_id, again.digest) == (card.space_id, card.digest)
     assert "other-name" in again.weights.source
     assert str(tmp_path) not in json.dumps(documents.to_json(again))
 
 
-def test_preprocessing_and_weights_are_part_of_the_space(tmp_path: Path) -> None:
-    how = ImagePreprocessing(
-        resize=(64, 64), resize_mode="shortest", interpolation="bilinear", crop=(64, 64), mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )  # fmt: skip
-    network = tiny_vision("resnet")
-    first = vision_original(network, "resnet", how)
-    layout = layout_at(tmp_path)
-    cards = [making.keep(layout, first, lambda _: None)]
-    for change in ({"interpolation": "bicubic"}, {"resize": (72, 72)}, {"mean": (0.4, 0.5, 0.5)}):
-        other = dataclasses.replace(first, image=dataclasses.replace(how, **change))
+def test_preprocessing_and_weights_are_part_of_the_space(resnet: tuple[Layout, ModelCard]) -> None:
+    first = vision_original(tiny_vision("resnet"), "resnet")
+    layout, cards = resnet[0], [resnet[1]]
+    for change in ({"interpolation": "bicubic"}, {"resize": (64, 64)}, {"mean": (0.4, 0.5, 0.5)}):
+        other = dataclasses.replace(first, image=dataclasses.replace(PIXELS, **change))
         cards.append(making.sketch(other))
     assert len({c.digest for c in cards}) == 4
     kept_at = (layout.storage.local(layout.model(cards[0].space_id, "model.onnx")).stat()).st_mtime_ns
@@ -162,11 +169,12 @@ from featstore.layout import Layout
 from featstore.models import *
 from featstore.storage import Storage
 layout = Layout(Storage.at({str(tmp_path / "new")!r}))
-print(ensure(layout, ModelRequest(model="squeezenet1_1", weights=Path({str(squeezenet)!r}))).onnx.sha256)
+card = ensure(layout, ModelRequest(model="squeezenet1_1", weights=Path({str(squeezenet)!r})))
+print(card.space_id, card.onnx.sha256)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    assert done.stdout.strip() == kept[1].onnx.sha256  # the export is the same to the byte, too
+    assert done.stdout.split() == [kept[1].space_id, kept[1].onnx.sha256]  # the export is the same to the byte, too
     content = kept[0].storage.read(kept[0].model(kept[1].space_id, "model.onnx"))
     for place in (sys.prefix, os.path.expanduser("~/"), "site-packages", "stack_trace", ".py"):
         assert place.encode() not in content
@@ -246,11 +254,9 @@ def test_canaries_are_checked_again_only_when_something_changed(
     assert len(runs) == 1
 
 
-def test_the_parity_gate_refuses_another_function_and_nan(tmp_path: Path) -> None:
-    network = tiny_vision("resnet")
-    original = vision_original(network, "resnet")
-    layout = layout_at(tmp_path)
-    card = making.keep(layout, original, lambda _: None)
+def test_the_parity_gate_refuses_another_function_and_nan(resnet: tuple[Layout, ModelCard], tmp_path: Path) -> None:
+    layout, card = resnet
+    original = vision_original(tiny_vision("resnet"), "resnet")
     backbone = open_backbone(layout, card, device="cpu")
     assert parity_module.gate(original, backbone).min_cosine > 0.9999
     with torch.no_grad():
@@ -599,11 +605,11 @@ def test_weights_that_change_places_are_another_space(tmp_path: Path) -> None:
     assert space.tensors_digest(shuffled) != digest
 
 
-def test_an_original_that_gives_other_vectors_is_not_taken_for_a_space_of_its_digest(tmp_path: Path) -> None:
-    network = tiny_vision("resnet")
-    original = vision_original(network, "resnet")
-    layout = layout_at(tmp_path)
-    card = making.keep(layout, original, lambda _: None)
+def test_an_original_that_gives_other_vectors_is_not_taken_for_a_space_of_its_digest(
+    resnet: tuple[Layout, ModelCard],
+) -> None:
+    layout, card = resnet
+    original = vision_original(tiny_vision("resnet"), "resnet")
     other = vision_original(tiny_vision("resnet", seed=1), "resnet")
     liar = dataclasses.replace(other, state=original.state, model="a liar", slug="liar")
     with pytest.raises(IntegrityError, match=rf"a liar and the store's {card.space_id} say .* other vectors"):

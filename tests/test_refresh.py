@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from refresh_world import World, bytes_of, copied, job_of, seen, world, write
+from spaces import letters, table_of
 from stores import vectors
 
 import featstore
@@ -334,20 +335,21 @@ def test_a_clock_that_was_set_back_is_no_reason_to_do_anything(w, monkeypatch):
 
 
 def test_the_published_space_wins_and_a_change_of_model_can_be_taken_back(model_store, tmp_path):
-    """Two spaces of one text model: whole vectors, and their first 64 values."""
+    """Two spaces of one text model: whole vectors, and their first 8 values."""
     w = world(model_store, tmp_path)
-    w.refresh()
+    model = str(letters(tmp_path / "models", "letters", table_of(24)))
+    w.refresh(model=model)
     long = w.store.table("texts")
-    short = w.store.extract(w.source, model="minilm", id_column="id", text_column="text", label_column="label", dim=64)
+    short = w.store.extract(w.source, model=model, id_column="id", text_column="text", label_column="label", dim=8)
     assert short.space_id != long.space_id
     assert w.store.table("texts").space_id == long.space_id
     assert w.store.table("texts:0").space_id == long.space_id
-    assert w.store.table(short.space_id.join(("texts@", ""))).dim == 64
-    assert w.refresh(dim=64).status == "published"
-    assert (w.store.table("texts").dim, len(w.store.table(f"texts@{long.space_id}"))) == (64, 24)
+    assert w.store.table(short.space_id.join(("texts@", ""))).dim == 8
+    assert w.refresh(model=model, dim=8).status == "published"
+    assert (w.store.table("texts").dim, len(w.store.table(f"texts@{long.space_id}"))) == (8, 24)
     assert w.store.rollback("texts").now.space_id == long.space_id
-    assert w.store.table("texts").dim == 384
-    assert w.refresh(dim=64).status == "nothing new"
+    assert w.store.table("texts").dim == 24
+    assert w.refresh(model=model, dim=8).status == "nothing new"
     assert {t.space_id for t in w.store.tables()} == {long.space_id, short.space_id}
 
 

@@ -7,7 +7,6 @@ import html.parser
 import json
 import os
 import re
-import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_world import COMMAND, environment, inside, run, schema, world
 from PIL import Image
-from stores import fresh, write_texts
+from stores import copied_store, fresh, write_texts
 from tables_kit import raw_rows
 
 import featstore
@@ -215,7 +214,7 @@ def test_a_png_of_texts_is_refused(notes) -> None:
 
 
 def test_vectors_of_another_space_are_refused_by_name(notes, tmp_path) -> None:
-    shutil.copytree(world() / "featstore-data", tmp_path / "featstore-data")
+    copied_store(world() / "featstore-data", tmp_path / "featstore-data")
     assert inside("export", "notes", "-o", tmp_path / "notes.parquet", cwd=notes).code == 0
     done = inside("search", "photos", "--vectors", "notes.parquet", cwd=tmp_path)
     assert done.code == 2

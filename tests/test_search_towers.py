@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bridge_world import add_table
 from cli_world import photos as pictures
-from stores import copy_models
 from vision_folders import clip_folder
 
 import featstore
+from featstore import founding
 from featstore.models import ModelRequest, ensure
 from featstore.store import Store
 
 WORDS = {f"t{i}": f"a picture of number {i}" for i in range(6)}
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny CLIP and a store that holds both of its towers."""
+    world = tmp_path_factory.mktemp("towers")
+    clip_folder(world / "clip")
+    store = featstore.open(world / "store")
+    founding.found(store.layout)
+    for tower in ("image", "text"):
+        ensure(store.layout, ModelRequest(model=f"hf:{world / 'clip'}:{tower}"))
+    return world
+
+
 @pytest.fixture
-def store(model_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    clip_folder(tmp_path / "clip")
+def store(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    shutil.copytree(world, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return featstore.open(copy_models(model_store, tmp_path / "store"))
+    return featstore.open(tmp_path / "store")
 
 
 def test_texts_find_pictures_and_pictures_find_texts(store: Store, tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ def test_the_same_items_give_the_same_bytes_and_a_second_bridge_takes_the_place(
     assert len(store.space_bridges()) == 1
 
 
+@pytest.mark.heavy
 def test_a_real_model_that_is_another_turned(model_store: Path, tmp_path: Path) -> None:
     store = featstore.open(copy_models(model_store, tmp_path / "store"))
     source = write_texts(tmp_path / "sayings.jsonl", sayings(120))
