@@ -399,7 +399,7 @@ def main() -> int:
             )
             lines, rows = lines + found[0], rows + found[1]
         if options.only in (None, "large"):
-            folder = photos(scratch / "large", count // 2, LARGE)
+            folder = photos(scratch / "large", count * 3 // 2, LARGE)
             for decode, asked in (("exact", 2.7), ("fast", 3.5)):
                 found = compare(
                     f"EfficientNet-lite0, large photographs, {decode} decoding,",

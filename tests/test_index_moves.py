@@ -136,7 +136,7 @@ class Moves(RuleBasedStateMachine):
 
 _QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases": (Phase.explicit, Phase.generate)}
 TestMoves = Moves.TestCase
-TestMoves.settings = settings(max_examples=10, stateful_step_count=12, **_QUIET)  # type: ignore[arg-type]
+TestMoves.settings = settings(max_examples=5, stateful_step_count=12, **_QUIET)  # type: ignore[arg-type]
 
 
 @pytest.mark.heavy

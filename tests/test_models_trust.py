@@ -160,6 +160,7 @@ print(card.space_id)
     assert (done.stdout.strip(), done.stderr, done.returncode) == (kept[1].space_id, "", 0)
 
 
+@pytest.mark.heavy
 def test_an_export_says_nothing_and_keeps_no_path(
     kept: tuple[Layout, ModelCard], squeezenet: Path, tmp_path: Path
 ) -> None:

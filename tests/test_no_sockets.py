@@ -55,6 +55,7 @@ def _shut_off(commands: list[list[str]], cwd: Path) -> subprocess.CompletedProce
     return subprocess.run(given, cwd=cwd, env=own, capture_output=True, text=True, timeout=280)
 
 
+@pytest.mark.heavy
 def test_the_commands_open_no_socket(model_store: Path, photos: Path, texts_csv: Path, tmp_path: Path) -> None:
     copy_models(model_store, tmp_path / "featstore-data")
     done = _shut_off(OFTEN, _world(tmp_path, photos, texts_csv))
@@ -80,6 +81,7 @@ ctypes.CDLL(None).socket(2, 1, 0)
 """
 
 
+@pytest.mark.heavy
 def test_the_guard_itself_holds(tmp_path: Path) -> None:
     named = _shut_off([["extract", "photos", "--model", "resnet18"]], _with_a_picture(tmp_path))
     assert named.returncode != 0  # a model to download was named: the attempt is what the guard is for

@@ -96,6 +96,7 @@ def test_a_reader_goes_on_while_a_newer_version_is_made_and_cleaned(tmp_path):
     assert errors == []
 
 
+@pytest.mark.heavy
 def test_many_commits_are_found_beyond_a_checkpoint(tmp_path):
     layout = layout_at(tmp_path)
     table = FeatureTable.staging(layout, NAME, SPACE, 2)

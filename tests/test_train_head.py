@@ -72,6 +72,7 @@ def _tree(store: Store) -> dict[str, bytes]:
 # ── the main line ─────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_alone_it_works_where_one_table_has_labels(store: Store) -> None:
     x, y = blobs(300)
     add_table(store, x, label=y)
