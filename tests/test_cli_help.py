@@ -33,14 +33,22 @@ def _help(command: str) -> str:
 
 
 def test_help_takes_less_than_three_tenths_of_a_second_of_cpu() -> None:
+    """On a machine that needs longer for the library of the command line alone: in proportion to that."""
     took: list[float] = []
-    while len(took) < 10 and min(took, default=1.0) >= 0.3:  # the best of ten: what shares the cores only adds
-        process = subprocess.Popen([*COMMAND, "--help"], env=environment(), stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        took.append(usage.ru_utime + usage.ru_stime)
-    assert min(took) < 0.3, took
+    library: list[float] = []
+    # The best of ten, by turns: what shares the cores only adds.
+    while len(took) < 10 and min(took, default=1.0) >= max(0.3, 2.5 * min(library, default=0.0)):
+        library.append(_cpu_seconds(sys.executable, "-c", "import typer, typer.main, rich.console, rich.table"))
+        took.append(_cpu_seconds(*COMMAND, "--help"))
+    assert min(took) < max(0.3, 2.5 * min(library)), (took, library)
+
+
+def _cpu_seconds(*command: str) -> float:
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.parametrize(
