@@ -289,7 +289,7 @@ def appended(x: NDArray[np.float32], index: VectorIndex, build: float, folder: P
     path, more = folder / "index.faiss", x[: max(1, len(x) // 100)]
 
     def append() -> None:
-        held = VectorIndex.read(path, mapped=False)
+        held = VectorIndex.read(path)
         held.add(more)
         held.write(folder / "more.faiss")
 

@@ -1236,7 +1236,7 @@ class Store:
             addresses_: Which tables; all when empty.
             sample: Items of each table to embed again from the source; 0 for none.
         """
-        from featstore.upkeep import verify
+        from featstore.upkeep.verify import verify
 
         unread: list[FeatstoreError] = []
         tables = [self.table(a) for a in addresses_] if addresses_ else self.tables(broken=unread.append)
@@ -1251,7 +1251,7 @@ class Store:
                 can be gone back to stay as well, and those of a table that its index or a head was made from.
             grace_hours: Files younger than this are left alone: a run may be writing them.
         """
-        from featstore.upkeep import gc
+        from featstore.upkeep.gc import gc
 
         tables = [t.features for t in self.tables()]
         return gc(self.layout, tables, dry_run=dry_run, keep_versions=keep_versions, grace_hours=grace_hours)
@@ -1394,7 +1394,7 @@ class Table:
 
     def history(self) -> list[CommitInfo]:
         """Its versions, newest first, and which of them are or were published."""
-        from featstore.upkeep import history
+        from featstore.upkeep.publications import history
 
         return history(self._layout, self.features)
 
@@ -1619,7 +1619,7 @@ class Table:
 
     def summary(self) -> TableSummary:
         """What ``ls`` and ``show`` say of it."""
-        from featstore.upkeep import summarise
+        from featstore.upkeep.summary import summarise
 
         return summarise(self._layout, self.features)
 

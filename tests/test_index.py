@@ -23,7 +23,8 @@ from featstore.records import IndexCard
 from featstore.settings import IndexSettings, resolve
 from featstore.storage import documents, locks
 from featstore.tables import FeatureTable
-from featstore.upkeep import gc, verify
+from featstore.upkeep.gc import gc
+from featstore.upkeep.verify import verify
 
 KINDS = ("flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq")
 N, DIM = 1500, 32

@@ -293,6 +293,20 @@ def test_added_vectors_are_found_under_the_labels_that_follow(tmp_path, x, kind)
     assert VectorIndex.read(tmp_path / "i.faiss").count == 5000, "the file is as it was"
 
 
+@pytest.mark.parametrize("kind", [*KINDS, *FACTORIES])
+def test_a_mapped_index_grows_as_one_in_memory_does(tmp_path, x, kind):
+    recipe = recipe_of(kind) if kind in KINDS else Recipe("custom", kind)
+    VectorIndex.build(x[:5000], recipe, threads=1).write(tmp_path / "i.faiss")
+    index, again = (VectorIndex.read(tmp_path / "i.faiss", mapped=mapped) for mapped in (False, True))
+    # Also with more than was announced, and after nothing at all.
+    for start, end, more in ((5000, 5000, 30), (5000, 5010, 20), (5010, 5030, 0), (5030, N, 0)):
+        for one in (index, again):
+            one.add(x[start:end], more=more, threads=1)
+    index.write(tmp_path / "a.faiss")
+    again.write(tmp_path / "b.faiss")
+    assert (tmp_path / "a.faiss").read_bytes() == (tmp_path / "b.faiss").read_bytes()
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 

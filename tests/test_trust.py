@@ -254,7 +254,7 @@ def test_a_backbone_of_another_width_stops_the_run(model_store, photos, tmp_path
 
 
 def test_doctor_runs_one_item(copied):
-    from featstore.upkeep import doctor
+    from featstore.upkeep.doctor import doctor
 
     report = doctor(featstore.open(copied).layout, network=False)
     checks = {check.name: check for check in report.checks}

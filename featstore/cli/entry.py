@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     logs.begin(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments is None:
+            # Where nobody says otherwise pydantic looks for plug-ins in every installed package.
+            os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
             gc.set_threshold(*_COLLECTIONS)
             signals.install()
         code = _run(arguments)

@@ -141,9 +141,9 @@ def doctor(
     Exits with 5 if something does not work.
     """
     import featstore
-    from featstore import upkeep
+    from featstore.upkeep.doctor import doctor as examine
 
-    report = upkeep.doctor(featstore.open(store).layout, network=hub)
+    report = examine(featstore.open(store).layout, network=hub)
     if json:
         console.emit(report)
     else:

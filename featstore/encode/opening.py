@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from featstore import models
 from featstore.encode import tuning
@@ -12,7 +13,9 @@ from featstore.inputs.texts import Tokenizer
 from featstore.layout import Layout
 from featstore.machine import available_cpus
 from featstore.records import ModelCard
-from featstore.settings import ExtractSettings
+
+if TYPE_CHECKING:
+    from featstore.settings import ExtractSettings
 
 __all__ = ["Opening", "open_encoder"]
 

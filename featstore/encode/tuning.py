@@ -6,14 +6,17 @@ import platform
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featstore import models
 from featstore.errors import IntegrityError
 from featstore.layout import Layout
 from featstore.machine import available_cpus
 from featstore.records import ModelCard, TunedChoice, Tuning
-from featstore.settings import ExtractSettings
 from featstore.storage import documents
+
+if TYPE_CHECKING:
+    from featstore.settings import ExtractSettings
 
 __all__ = ["CHOSEN", "ORIGIN", "applied", "hardware", "keep", "kept"]
 

@@ -40,20 +40,19 @@ def known(layout: Layout, name: str) -> set[str]:
 
 def find(layout: Layout, name: str, contents: Iterable[str]) -> dict[str, bytes]:
     """The previews of some contents; those without one are absent."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    import numpy as np
 
-    wanted = pa.array(sorted(set(contents)), pa.string())
+    wanted = np.array(sorted({content.encode() for content in contents}), "S64")
     found: dict[str, bytes] = {}
     for path in _packs(layout, name) if len(wanted) else ():
-        # The hashes alone are a hundredth of a pack.
-        hashes = frames.read(layout.storage, path, ["content_sha256"])["content_sha256"]
-        picked = pc.is_in(hashes, value_set=wanted)
-        if not pc.any(picked).as_py():
-            continue
-        table = frames.read(layout.storage, path).filter(picked)
-        previews = (bytes(preview) for preview in table["preview"].to_pylist() if preview is not None)
-        found.update(zip(frames.strings(table, "content_sha256"), previews, strict=True))
+        # The hashes alone are a hundredth of a pack; they are in order.
+        there = frames.digests(layout.storage, path, "content_sha256")
+        places = np.searchsorted(there, wanted)
+        hits = np.flatnonzero(np.append(there, b"")[places] == wanted)
+        if len(hits):
+            kept = frames.read(layout.storage, path, ["preview"])["preview"]
+            previews = ((wanted[hit].decode(), kept[int(places[hit])].as_py()) for hit in hits)
+            found.update((content, preview) for content, preview in previews if preview is not None)
     return found
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featstore.errors import IntegrityError
@@ -123,7 +122,12 @@ def read_ids(layout: Layout, card: IndexCard, columns: list[str]) -> tuple[pa.Ta
         IntegrityError: The file is damaged or does not fit the card.
     """
     found = frames.read(layout.storage, _path(layout, card, card.ids), [*columns, "row"])
-    rows = np.asarray(pc.fill_null(found["row"], -1), np.int64)  # type: ignore[type-var]
+    column = found["row"]
+    if column.null_count:
+        import pyarrow.compute as pc  # takes as long as a small search
+
+        column = pc.fill_null(column, -1)  # type: ignore[arg-type]
+    rows = np.asarray(column, np.int64)
     live = rows[rows >= 0]
     if len(rows) != card.items + card.tombstones or len(live) != card.items or sum(card.files.values()) != card.items:
         raise damage(card, f"{IDS} and {CARD} do not count the same items")

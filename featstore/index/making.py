@@ -111,7 +111,7 @@ def update(
     """Adds what an index lacks, asks it for some of that first, and tunes it again where it does not find enough.
 
     Args:
-        index: The index, in memory.
+        index: The index; what is mapped of it is read into memory.
         card: Its card.
         alignment: How it fits ``features``.
         features: The version to bring it up to.
@@ -126,7 +126,7 @@ def update(
     recipe, measured = Recipe(card.kind, card.factory, card.search), card.measured
     late, exam = _late(features, vectors, alignment.new, queries)
     early = np.setdiff1d(alignment.new, late, assume_unique=True)
-    index.add(vectors[early])
+    index.add(vectors[early], more=len(late))
     rows = np.concatenate([rows, early])
     view = RowView(index, rows, exact=recipe.kind == "flat")
     soon = exam(_SOON)

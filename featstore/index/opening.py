@@ -33,7 +33,7 @@ def open_index(layout: Layout, features: FeatureTable) -> TableIndex | None:
     card = newest_card(layout, features)
     while card is not None:
         try:
-            opened = TableIndex(features, card, open_vectors(layout, card, mapped=True), align(layout, card, features))
+            opened = TableIndex(features, card, open_vectors(layout, card), align(layout, card, features))
         except (IntegrityError, NotFoundError):
             again = newest_card(layout, features)
             if again == card:
@@ -71,8 +71,8 @@ def newest_card(layout: Layout, features: FeatureTable) -> IndexCard | None:
     return None
 
 
-def open_vectors(layout: Layout, card: IndexCard, *, mapped: bool) -> VectorIndex:
-    """Opens the FAISS file of a card once it is known to be the one that was written.
+def open_vectors(layout: Layout, card: IndexCard) -> VectorIndex:
+    """Opens the FAISS file of a card, mapped, once it is known to be the one that was written.
 
     Raises:
         IntegrityError: It is missing, damaged, or not as its card says.
@@ -81,7 +81,7 @@ def open_vectors(layout: Layout, card: IndexCard, *, mapped: bool) -> VectorInde
 
     files.check(layout, card)
     path = layout.index(card.name, card.space_id, card.version, files.INDEX)
-    index = VectorIndex.read(layout.storage.local(path), mapped=mapped)
+    index = VectorIndex.read(layout.storage.local(path))
     if index.dim != card.dim or index.count != card.items + card.tombstones:
         wanted = f"{card.items + card.tombstones:,} of {card.dim}"
         raise files.damage(card, f"it holds {index.count:,} vectors of {index.dim} values, not {wanted}")

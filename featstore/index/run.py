@@ -129,16 +129,14 @@ class _Run:
         if decision.action == "updated":
             assert card is not None
             assert alignment is not None
-            made = update(self._opened(card), card, alignment, self.features, vectors, request, self.queries)
+            index = opening.open_vectors(self.layout, card)
+            made = update(index, card, alignment, self.features, vectors, request, self.queries)
             if isinstance(made, Made):
                 return self._write(made, request, decision, card, alignment)
             decision = replace(decision, action="rebuilt", reason=f"{made}; built anew")
             self.reporter.message(decision.reason)
         made = make(self.features, vectors, request, self.queries, self.reporter)
         return self._write(made, request, decision, card, alignment)
-
-    def _opened(self, card: IndexCard) -> VectorIndex:
-        return opening.open_vectors(self.layout, card, mapped=False)
 
     def _carry(self, card: IndexCard, request: IndexRequest, alignment: Alignment, decision: Decision) -> IndexCard:
         """The same vectors under another version: only who stands where is written."""

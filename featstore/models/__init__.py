@@ -6,7 +6,8 @@ into the store, ``tuned`` one that was fine-tuned, ``kept`` gets it out, ``sessi
 leads from a name to a card.
 """
 
-from featstore.models.about import describe
+from typing import TYPE_CHECKING, Any
+
 from featstore.models.asking import requested
 from featstore.models.bundle import write_out
 from featstore.models.catalog import CatalogEntry, ModelOptions, ModelRequest, catalog, check_options, entry
@@ -14,6 +15,9 @@ from featstore.models.ensure import ensure, find, modality_of, original, plain
 from featstore.models.kept import export_model, load_card, open_backbone, versions
 from featstore.models.parity import check_canaries
 from featstore.models.session import BACKENDS, Backbone, Device, check_backend, cuda_works, devices
+
+if TYPE_CHECKING:
+    from featstore.models.about import describe
 
 __all__ = [
     "BACKENDS",
@@ -42,3 +46,11 @@ __all__ = [
     "versions",
     "write_out",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "describe":  # reads what is not in the store yet, for which a search need not wait
+        from featstore.models.about import describe
+
+        return describe
+    raise AttributeError(f"module 'featstore.models' has no attribute '{name}'")

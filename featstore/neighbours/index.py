@@ -132,6 +132,7 @@ class VectorIndex:
         self,
         vectors: NDArray[Any],
         *,
+        more: int = 0,
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -139,6 +140,7 @@ class VectorIndex:
 
         Args:
             vectors: (m, d), any real type and length.
+            more: How many will be added after these: memory for them is taken when a mapped index is read.
             threads: None for as many as the process may use cores.
             progress: Called with the vectors added so far and m.
 
@@ -149,7 +151,7 @@ class VectorIndex:
             raise UsageError(f"vectors of {vectors.shape[-1]} values cannot join an index of {self.dim}.")
         if self._mapped and self._path is not None:  # FAISS ends the process when a mapped index is changed
             before = self.count
-            self._index, self._mapped = files.read(self._path, mapped=False), False
+            self._index, self._mapped = files.read(self._path, mapped=False, room=len(vectors) + more), False
             if self.count != before:
                 raise IntegrityError(f"{self._path} changed while it was open.", hint="Open it again.")
         self._add(vectors, threads, progress)

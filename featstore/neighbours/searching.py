@@ -146,7 +146,8 @@ def _rescored(
     vectors_at: Callable[[NDArray[np.int64]], NDArray[Any]],
     k: int,
 ) -> Found:
-    known = np.unique(labels[labels >= 0])
+    known = np.sort(labels[labels >= 0])
+    known = known[np.diff(known, prepend=-1) > 0]  # numpy's own function for this loads a package for masks
     places = np.where(labels < 0, -1, np.searchsorted(known, labels))
     places = np.sort(places, axis=1)  # in the order of labels, so that equal scores stay in it
     scores = cosines(asked, np.asarray(vectors_at(known)), places)

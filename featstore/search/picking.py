@@ -73,8 +73,8 @@ def pick(
 def _keys(rows: NDArray[np.int64], own: NDArray[np.int64], groups: Groups | None) -> dict[int, object]:
     if groups is None:
         return {}
-    every = np.unique(np.concatenate([rows.reshape(-1), own]))
-    every = every[every >= 0]
+    every = np.sort(np.concatenate([rows.reshape(-1), own]))
+    every = every[np.diff(every, prepend=-1) > 0]  # without the -1 of no row
     return dict(zip(every.tolist(), groups(every), strict=True))
 
 

@@ -40,7 +40,9 @@ def tabulate(columns: Columns, queries: Sequence[str], hits: Sequence[Hits]) -> 
     asked = [query for query, (own, _) in zip(queries, hits, strict=True) for _ in own]
     ranks = [rank for own, _ in hits for rank in range(1, len(own) + 1)]
     scores = np.concatenate([np.zeros(0, np.float32), *(score for _, score in hits)])
-    head = [pa.array(asked, pa.string()), pa.array(ranks, pa.int64()), found["item_id"], pa.array(scores, pa.float32())]
+    # Made of an array they would load numpy's package for masks.
+    cosines = pa.FloatArray.from_buffers(pa.float32(), len(scores), [None, pa.py_buffer(scores.data)])
+    head = [pa.array(asked, pa.string()), pa.array(ranks, pa.int64()), found["item_id"], cosines]
     renamed = _apart(names)
     return pa.table([*head, *(found[name] for name in names)], names=[*FIRST, *(renamed[name] for name in names)])
 

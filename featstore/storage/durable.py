@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from featstore.errors import ConflictError, StorageError
 
-__all__ = ["TEMPORARY_SUFFIX", "link", "make_folder", "move", "replacing", "sync", "temporary"]
+__all__ = ["TEMPORARY_SUFFIX", "begin", "link", "make_folder", "move", "replacing", "sync", "temporary"]
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -61,6 +61,15 @@ def replacing(path: Path, *, create: bool = False) -> Iterator[BinaryIO]:
             f"cannot write {path}: {error.strerror or error}.",
             hint="Nothing was replaced. Free space or mend the permissions, then run the same command again.",
         ) from error
+
+
+def begin(file: BinaryIO, start: int, length: int) -> None:
+    """Asks the system to begin writing a stretch of a file, so that there is less to wait for at its end.
+
+    Pages that are being written stay in memory: the advice only drops those that need not be.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
 
 
 def temporary(path: Path) -> Path:

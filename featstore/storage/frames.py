@@ -10,9 +10,11 @@ from featstore.errors import IntegrityError
 from featstore.storage.tree import Storage
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
-__all__ = ["Groups", "read", "spare_pandas", "strings", "write", "write_groups"]
+__all__ = ["Groups", "digests", "read", "spare_pandas", "strings", "write", "write_groups"]
 
 
 def write(storage: Storage, path: str, table: pa.Table) -> int:
@@ -46,6 +48,32 @@ def read(storage: Storage, path: str, columns: Sequence[str] | None = None) -> p
             return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{storage.local(path)} is damaged: {error}.") from error
+
+
+def digests(storage: Storage, path: str, column: str) -> NDArray[np.bytes_]:
+    """Reads a column of hexadecimal SHA-256s, without making a string of each.
+
+    Returns:
+        (n,) of 64 bytes.
+
+    Raises:
+        NotFoundError: There is no such file.
+        IntegrityError: It was changed or cut short, or a value is no SHA-256.
+    """
+    import numpy as np
+
+    parts = [np.zeros(0, "S64")]
+    for chunk in read(storage, path, [column])[column].chunks:
+        if not len(chunk):
+            continue
+        _, offsets, content = chunk.buffers()
+        assert offsets is not None
+        assert content is not None
+        ends = np.frombuffer(memoryview(offsets), np.int32, len(chunk) + 1, 4 * chunk.offset)
+        if (np.diff(ends) != 64).any():
+            raise IntegrityError(f"{storage.local(path)} is damaged: '{column}' holds other values than SHA-256s.")
+        parts.append(np.frombuffer(memoryview(content), "S64", len(chunk), int(ends[0])))
+    return np.concatenate(parts)
 
 
 def write_groups(storage: Storage, path: str, table: pa.Table, starts: Sequence[int]) -> None:

@@ -26,7 +26,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from featstore.errors import SettingsError
 from featstore.tables.columns import FIXED, RESERVED, TIMESTAMP, describe
@@ -117,10 +116,10 @@ def _check_fixed(rows: pa.Table) -> None:
 def _plain(name: str, column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
-        column = pc.cast(column, kind.storage_type)
+        column = column.cast(kind.storage_type)
         kind = column.type
     if pa.types.is_dictionary(kind):
-        return _plain(name, pc.cast(column, kind.value_type))
+        return _plain(name, column.cast(kind.value_type))
     target = _target(kind)
     return _as_text(name, column) if target is None else _cast(name, column, target)
 
@@ -147,6 +146,8 @@ def _target(kind: pa.DataType) -> pa.DataType | None:
 
 
 def _cast(name: str, column: pa.ChunkedArray[Any], target: pa.DataType) -> pa.ChunkedArray[Any]:
+    import pyarrow.compute as pc  # takes as long as a small search, which reads tables and casts nothing
+
     try:
         if pa.types.is_timestamp(target) and pa.types.is_timestamp(column.type):
             # nanoseconds are cut to microseconds on purpose; a value out of range is still an error
@@ -176,9 +177,9 @@ def _as_text(name: str, column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
 def _values(column: pa.ChunkedArray[Any]) -> Sequence[object]:
     if pa.types.is_duration(column.type):
         per_second = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[column.type.unit]
-        return [None if ticks is None else ticks / per_second for ticks in pc.cast(column, pa.int64()).to_pylist()]
+        return [None if ticks is None else ticks / per_second for ticks in column.cast(pa.int64()).to_pylist()]
     if pa.types.is_time64(column.type) and column.type.unit == "ns":
-        column = pc.cast(column, pa.time64("us"), safe=False)
+        column = column.cast(pa.time64("us"), safe=False)
     return list(column.to_pylist())
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featstore.errors import NotFoundError
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Verified", "find", "locate", "rows_at", "vectors_at"]
 
 _SPARSE = 8
+# So many rows are taken one by one.
+_FEW = 32
 
 _IDS_AT_ONCE = 1_000_000
 
@@ -55,21 +56,21 @@ class Verified:
 def rows_at(reader: Reader, rows: NDArray[np.int64], names: Sequence[str] | None) -> pa.Table:
     """As ``FeatureTable.rows_at``."""
     wanted = reader.readable(names)
-    unique, back = np.unique(_numbers(rows), return_inverse=True)
+    unique, back = _distinct(_numbers(rows))
     tables = []
     for live, places in _by_file(reader, unique):
         with reader.opening(live) as file:
             for group, inside in _by_group(file, places):
-                tables.append(reader.read_group(file, wanted, group).take(inside))
+                tables.append(_taken(reader.read_group(file, wanted, group), inside))
     schema = pa.schema([reader.schema.field(name) for name in wanted])
     if not tables:
         return schema.empty_table()
-    return pa.concat_tables(tables).take(back.reshape(-1))
+    return _taken(pa.concat_tables(tables), back)
 
 
 def vectors_at(reader: Reader, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """As ``FeatureTable.vectors_at``."""
-    unique, back = np.unique(_numbers(rows), return_inverse=True)
+    unique, back = _distinct(_numbers(rows))
     out = np.empty((len(unique), reader.dim), np.float32)
     known = checked.recall(reader.layout) if len(unique) else {}
     done = 0
@@ -89,7 +90,7 @@ def vectors_at(reader: Reader, rows: NDArray[np.int64]) -> NDArray[np.float32]:
                 part[:] = whole[inside]
                 if not safe and reader.verified.add(path, file.stat, group) == len(file.chunks):
                     checked.remember(reader.layout, {path: file.stat})
-    return out if np.array_equal(back, np.arange(len(out))) else out[back.reshape(-1)]
+    return out if np.array_equal(back, np.arange(len(out))) else out[back]
 
 
 def locate(reader: Reader, ids: Sequence[str], names: Sequence[str]) -> pa.Table:
@@ -104,7 +105,7 @@ def locate(reader: Reader, ids: Sequence[str], names: Sequence[str]) -> pa.Table
     for live, hits in itertools.groupby(_holding(reader, asked, raw), key=lambda hit: hit[0]):
         with reader.opening(live) as file:
             for _, group, places in hits:
-                rows = reader.read_group(file, wanted, group).take(places)
+                rows = _taken(reader.read_group(file, wanted, group), places)
                 numbers = start[live.path] + file.chunks[group].first_row + places
                 tables.append(rows.append_column("_at", pa.array(numbers)))
     return pa.concat_tables(tables)
@@ -129,6 +130,8 @@ def _holding(
 def _found(
     waiting: Sequence[tuple[LiveFile, int, pa.ChunkedArray[Any]]], asked: pa.Array[Any]
 ) -> Iterator[tuple[LiveFile, int, NDArray[np.int64]]]:
+    import pyarrow.compute as pc
+
     chunks = [chunk for *_, column in waiting for chunk in column.chunks]
     mask = pc.is_in(pa.chunked_array(chunks, pa.string()), value_set=asked).to_numpy()
     ends = np.cumsum([len(column) for *_, column in waiting])
@@ -140,6 +143,8 @@ def _found(
 
 def find(reader: Reader, ids: Sequence[str]) -> NDArray[np.int64]:
     """As ``FeatureTable.find``."""
+    import pyarrow.compute as pc
+
     out = np.full(len(ids), -1, np.int64)
     # Half a surrogate pair is in no UTF-8 file, so in no id.
     asked = {item: at for at, item in enumerate(dict.fromkeys(filter(_encodable, ids)))}
@@ -183,6 +188,21 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _taken(rows: pa.Table, places: NDArray[np.int64]) -> pa.Table:
+    """The rows at some places; few of them without pyarrow's kernels, whose import takes as long as a small search."""
+    if len(places) > _FEW:
+        return rows.take(places)
+    parts = [rows.slice(place, 1) for place in places.tolist()]
+    return pa.concat_tables([rows.slice(0, 0), *parts]).combine_chunks()
+
+
+def _distinct(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As ``numpy.unique`` with the inverse, which loads a package for masks; numbers from 0."""
+    unique = np.sort(numbers)
+    unique = unique[np.diff(unique, prepend=-1) > 0]
+    return unique, np.searchsorted(unique, numbers)
 
 
 def _numbers(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -266,6 +265,8 @@ def _distinct(column: pa.ChunkedArray[Any]) -> int:
 
 def duplicates(column: pa.ChunkedArray[Any]) -> list[str]:
     """The values that occur more than once."""
+    import pyarrow.compute as pc
+
     counts = pc.value_counts(column)
     twice = counts.filter(pc.greater(counts.field("counts"), pa.scalar(1)))
     return [str(value) for value in twice.field("values").to_pylist()]
@@ -298,7 +299,7 @@ def _read_rows(file: DataFile, names: list[str], schema: pa.Schema, *, group: in
                 found = parquet.read_row_group(group, present, use_threads=threads)
             count = file.rows if group is None else file.metadata.row_group(group).num_rows
         read = {
-            name: found[name].cast(schema.field(name).type)
+            name: _of_type(found[name], schema.field(name).type)
             if name in there
             else pa.chunked_array([pa.nulls(count, schema.field(name).type)])
             for name in names
@@ -310,6 +311,10 @@ def _read_rows(file: DataFile, names: list[str], schema: pa.Schema, *, group: in
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise damaged(file.where, f"its rows cannot be read ({error})") from error
     return table
+
+
+def _of_type(column: pa.ChunkedArray[Any], kind: pa.DataType) -> pa.ChunkedArray[Any]:
+    return column if column.type == kind else column.cast(kind)  # also to its own type it would load all kernels
 
 
 def _with_place(rows: pa.Table, path: str) -> pa.Table:

@@ -1,10 +1,5 @@
-"""Looking after a store: summaries, verification, garbage collection, deletion for good, a check of the machine."""
+"""Looking after a store, each in its own room: a listing need not wait for what the others import.
 
-from featstore.upkeep.doctor import doctor
-from featstore.upkeep.gc import gc
-from featstore.upkeep.publications import history
-from featstore.upkeep.purge import drop_space, purge
-from featstore.upkeep.summary import summarise
-from featstore.upkeep.verify import verify
-
-__all__ = ["doctor", "drop_space", "gc", "history", "purge", "summarise", "verify"]
+``summary`` says what there is, ``verify`` whether it is as it was written, ``gc`` removes what nobody needs, ``purge``
+deletes for good, ``publications`` tells what was published when, ``doctor`` checks the machine.
+"""
