@@ -13,7 +13,7 @@ WORKERS ?= 2
 PEERS := .bench/peers
 EMBEDDERS := .bench/embedders
 
-.PHONY: help venv demo test test-heavy browser lint format schemas bench bench-quick bench-search bench-peers bench-heads bench-finetune clean
+.PHONY: help venv compiled demo test test-heavy browser lint format schemas bench bench-quick bench-search bench-peers bench-heads bench-finetune clean
 .DELETE_ON_ERROR:
 
 help:
@@ -37,12 +37,16 @@ venv: $(READY)
 demo: venv
 	@$(BIN)/python jobs/demo.py
 
-test: venv
+# Tests start many processes. Where Python is told to keep no bytecode, each would compile the package anew.
+compiled: venv
+	@$(BIN)/python -m compileall -q featstore
+
+test: compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not heavy'
 
 # As many workers here too: one after another the heavy tests take the better part of an hour. What they measure of time
 # leaves room for a neighbour.
-test-heavy: venv browser
+test-heavy: compiled browser
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m heavy --timeout 1800
 
 # Reports are opened in a real browser, units are read by systemd-analyze: those that are there, or else Debian's. Without

@@ -16,6 +16,9 @@ __all__ = ["RESULTS", "Row", "machine", "median", "paired", "ratio", "ratios", "
 
 RESULTS = Path(__file__).parent / "results"
 
+# An installed package is compiled. A process that may keep no bytecode would be measured while it compiles.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
