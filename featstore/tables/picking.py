@@ -199,10 +199,11 @@ def _taken(rows: pa.Table, places: NDArray[np.int64]) -> pa.Table:
 
 
 def _distinct(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As ``numpy.unique`` with the inverse, which loads a package for masks; numbers from 0."""
-    unique = np.sort(numbers)
-    unique = unique[np.diff(unique, prepend=-1) > 0]
-    return unique, np.searchsorted(unique, numbers)
+    """As ``numpy.unique`` with the inverse, which loads a package for masks."""
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first], np.searchsorted(ordered[first], numbers)
 
 
 def _numbers(rows: NDArray[np.int64]) -> NDArray[np.int64]:
