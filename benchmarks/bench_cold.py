@@ -4,9 +4,9 @@
     python benchmarks/bench_cold.py --quick    # a look
 
 A table of 20,000 texts embedded by MiniLM with an index; then the command line as a shell starts it, each time a new
-process: a search by a text, one by an item of the table, and beside them ``featstore --help``, ``ls``, ``models list`` and
-an interpreter that only imports the libraries a search by text cannot do without. Files are in the page cache. CPU
-seconds, since a process that lets threads spin is no faster for it.
+process: a search by a text, one by an item of the table, and beside them ``featstore --help``, ``ls``, ``models list``
+and an interpreter that only imports the libraries a search by text cannot do without. Files are in the page cache.
+CPU seconds, since a process that lets threads spin is no faster for it.
 """
 
 from __future__ import annotations
