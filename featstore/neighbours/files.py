@@ -45,8 +45,8 @@ def read(path: Path, *, mapped: bool, room: int = 0) -> Any:
 def _with_room(mapped: Any, room: int) -> Any | None:
     """A copy in memory of a mapped graph over plain vectors, which can grow without another; None for other kinds.
 
-    FAISS fills its array when it reads, and takes another of twice the size, and fills that, for the first vector
-    that is added: twice as long as the whole of a small addition.
+    FAISS fills its array when it reads, and for the first vector that is added takes another one and copies all of it
+    there, which takes longer than a small addition itself.
     """
     faiss = library()
     if type(mapped) is not faiss.IndexHNSWFlat:
