@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import featstore
 from featstore.heads import conformal, keeping, opening
+from featstore.heads.bootstrap import Measure
 from featstore.heads.head import Head
 from featstore.layout import Layout
 from featstore.models import load_card
@@ -21,6 +22,11 @@ from featstore.storage import documents, frames
 from featstore.tables import FeatureTable
 
 NOTHING = Artefact(file="predictions.parquet", sha256="0" * 64, bytes=0)
+
+
+def weighted(measure: Measure, weights: NDArray[np.float64]) -> dict[str, float]:
+    """A measure's values at one weight for each item."""
+    return {name: float(values[0]) for name, values in measure(weights[None]).items()}
 
 
 def prototypes(vectors: NDArray[np.float32], labels: list[str], **settings: float) -> Head:

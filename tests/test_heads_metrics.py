@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from featstore.errors import SettingsError, UsageError
 from featstore.heads import (
     abstains,
+    bootstrap,
     calibrate,
     ece,
     figures,
@@ -24,6 +25,7 @@ from featstore.heads import (
     temperature,
 )
 from featstore.heads import metrics as metrics_module
+from featstore.records import HeadTask
 
 
 def drawn(n: int, c: int, *, sure: float = 1.0, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -61,6 +63,35 @@ def test_ways_of_few_and_of_many_classes_agree(monkeypatch: pytest.MonkeyPatch) 
         assert (found.value, found.low, found.high) == pytest.approx(
             (other[name].value, other[name].low, other[name].high), abs=1e-12
         )
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_an_interval_is_that_of_one_draw_after_the_other(task: HeadTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws are worked on together, however many fit; whole groups are drawn."""
+    truth, logits = drawn(240, 5)
+    groups = np.random.default_rng(1).integers(0, 70, 240)
+    given, said = {
+        "classification": (truth, probabilities("classification", logits, 1.0)),
+        "multilabel": (logits > 0.5, np.round(probabilities("multilabel", logits - 1, 1.0), 1)),
+        "regression": (np.round(logits[:, 0], 1), np.round(logits[:, 0] + logits[:, 1], 1)),
+    }[task]
+    together = figures(task, given, said, groups, draws=60)
+    monkeypatch.setattr(bootstrap, "_DRAWN", 1)
+    one_by_one = figures(task, given, said, groups, draws=60)
+    _, at = np.unique(groups, return_inverse=True)
+    generator = np.random.Generator(np.random.PCG64(0))
+    by_hand: dict[str, list[float]] = {}
+    for _ in range(60):
+        rows = np.concatenate(
+            [np.flatnonzero(at == group) for group in generator.integers(0, at.max() + 1, at.max() + 1)]
+        )
+        for name, each in figures(task, given[rows], said[rows], rows, draws=1).items():
+            by_hand.setdefault(name, []).append(each.value)
+    for name, found in together.items():
+        expected = (found.value, *np.quantile(by_hand[name], [0.025, 0.975]))
+        assert (found.value, found.low, found.high) == pytest.approx(expected, abs=1e-12)
+        other = one_by_one[name]
+        assert (found.value, found.low, found.high) == pytest.approx((other.value, other.low, other.high), abs=1e-12)
 
 
 def test_classes_that_are_not_there_do_not_count() -> None:

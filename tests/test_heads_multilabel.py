@@ -15,6 +15,7 @@ from featstore.heads.fitting import fit
 from featstore.heads.metrics import figures, paired
 from featstore.heads.metrics_multilabel import average_precision, best_thresholds, label_figures, multilabel
 from featstore.heads.multilabel import thresholds
+from tests.head_world import weighted
 
 KINDS = ("prototypes", "ridge", "logistic", "knn")
 NAMES = ("even", "prime", "large", "loop", "one")
@@ -30,7 +31,7 @@ def _labels(n=400, classes=6, seed=0):
 
 def test_the_figures_are_scikit_learns():
     truth, scores = _labels()
-    found = multilabel(truth, scores)(np.ones(len(truth)))
+    found = weighted(multilabel(truth, scores), np.ones(len(truth)))
     given = scores >= 0.5
     assert found["mAP"] == pytest.approx(average_precision_score(truth, scores, average="macro"), abs=1e-12)
     assert found["micro_f1"] == pytest.approx(f1_score(truth, given, average="micro"), abs=1e-12)
@@ -44,15 +45,15 @@ def test_weights_count_items_as_often_as_they_say():
     truth, scores = _labels(120)
     weights = np.random.default_rng(1).integers(0, 4, len(truth))
     repeated = multilabel(np.repeat(truth, weights, axis=0), np.repeat(scores, weights, axis=0))
-    expected = repeated(np.ones(int(weights.sum())))
-    assert multilabel(truth, scores)(weights.astype(float)) == pytest.approx(expected, abs=1e-12)
+    expected = weighted(repeated, np.ones(int(weights.sum())))
+    assert weighted(multilabel(truth, scores), weights.astype(float)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_label_that_nobody_has_changes_no_mean():
     truth, scores = _labels()
     more = np.column_stack([truth, np.zeros(len(truth), bool)])
     likely = np.column_stack([scores, np.full(len(truth), 0.01)])
-    without, with_it = (multilabel(t, s)(np.ones(len(t))) for t, s in ((truth, scores), (more, likely)))
+    without, with_it = (weighted(multilabel(t, s), np.ones(len(t))) for t, s in ((truth, scores), (more, likely)))
     assert with_it["mAP"] == without["mAP"]
     assert with_it["macro_f1"] == without["macro_f1"]
     assert np.isnan(average_precision(more, likely)[-1])
@@ -63,7 +64,7 @@ def test_calibration_error_is_none_where_probabilities_are_true():
     generator = np.random.default_rng(0)
     chances = generator.random((20_000, 3))
     truth = generator.random(chances.shape) < chances
-    right, wrong = (multilabel(truth, p)(np.ones(len(truth)))["ece"] for p in (chances, chances**3))
+    right, wrong = (weighted(multilabel(truth, p), np.ones(len(truth)))["ece"] for p in (chances, chances**3))
     assert right < 0.01 < 0.1 < wrong
 
 

@@ -16,6 +16,7 @@ from featstore.heads.fitting import fit
 from featstore.heads.metrics import figures, paired
 from featstore.heads.metrics_regression import regression
 from featstore.heads.regression import calibrate, intervals
+from tests.head_world import weighted
 
 KINDS = ("ridge", "knn")
 
@@ -24,7 +25,7 @@ def test_the_figures_are_those_of_scikit_learn_and_scipy():
     generator = np.random.default_rng(0)
     truth = np.round(generator.normal(5, 2, 300), 1)  # with ties
     values = np.round(truth + generator.normal(0, 1, 300), 1)
-    found = regression(truth, values)(np.ones(300))
+    found = weighted(regression(truth, values), np.ones(300))
     assert found["mae"] == pytest.approx(mean_absolute_error(truth, values), abs=1e-12)
     assert found["rmse"] == pytest.approx(root_mean_squared_error(truth, values), abs=1e-12)
     assert found["r2"] == pytest.approx(r2_score(truth, values), abs=1e-12)
@@ -36,22 +37,22 @@ def test_weights_count_items_as_often_as_they_say():
     truth, values = generator.normal(size=80), np.round(generator.normal(size=80), 1)
     weights = generator.integers(0, 4, 80)
     repeated = regression(np.repeat(truth, weights), np.repeat(values, weights))
-    expected = repeated(np.ones(int(weights.sum())))
-    assert regression(truth, values)(weights.astype(float)) == pytest.approx(expected, abs=1e-12)
+    expected = weighted(repeated, np.ones(int(weights.sum())))
+    assert weighted(regression(truth, values), weights.astype(float)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_large_numbers_that_lie_close_together():
     truth = 1e9 + np.random.default_rng(0).normal(size=200)
     values = truth + np.random.default_rng(1).normal(size=200) * 0.1
-    found = regression(truth, values)(np.ones(200))
+    found = weighted(regression(truth, values), np.ones(200))
     assert found["r2"] == pytest.approx(r2_score(truth - 1e9, values - 1e9), abs=1e-6)
 
 
 def test_where_nothing_varies_nothing_is_explained():
     flat, some = np.full(10, 0.1), np.arange(10.0)
-    assert regression(flat, some)(np.ones(10))["r2"] == 0
-    assert regression(flat, some)(np.ones(10))["spearman"] == 0
-    assert regression(some, flat)(np.ones(10))["spearman"] == 0
+    assert weighted(regression(flat, some), np.ones(10))["r2"] == 0
+    assert weighted(regression(flat, some), np.ones(10))["spearman"] == 0
+    assert weighted(regression(some, flat), np.ones(10))["spearman"] == 0
 
 
 def test_intervals_hold_the_figures_and_pairs_their_difference():

@@ -42,6 +42,7 @@ from featstore.models import (
     open_backbone,
     session,
     space,
+    verified,
     vision,
     weights,
 )
@@ -306,7 +307,7 @@ def test_two_that_export_the_same_model_at_once_share_it(tmp_path: Path) -> None
     assert len(found) == 6
     assert len({card.onnx.sha256 for card in found}) == 1
     kept_card = load_card(layout, draft.space_id)
-    session.read_verified(layout.storage, layout.model(draft.space_id, "model.onnx"), kept_card.onnx)
+    verified.read(layout.storage, layout.model(draft.space_id, "model.onnx"), kept_card.onnx)
 
 
 # ── graphs ────────────────────────────────────────────────────────────────────────────────────

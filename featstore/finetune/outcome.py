@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.finetune.examples import Start
-from featstore.models import kept, session
+from featstore.models import kept, verified
 from featstore.records import FORMAT_VERSION, Artefact, FinetuneEpoch, FinetuneTrial, TunedBlock
 from featstore.storage import documents
 
@@ -93,7 +93,7 @@ def weights(layout: Layout, table: str, key: str, outcome: Outcome) -> bytes:
         IntegrityError: They are missing or damaged.
     """
     assert outcome.weights is not None
-    return session.read_verified(layout.storage, layout.finetune(table, key, _WEIGHTS), outcome.weights)
+    return verified.read(layout.storage, layout.finetune(table, key, _WEIGHTS), outcome.weights)
 
 
 def head(layout: Layout, table: str, key: str, outcome: Outcome) -> Start:
@@ -103,7 +103,7 @@ def head(layout: Layout, table: str, key: str, outcome: Outcome) -> Start:
         IntegrityError: It is missing or damaged.
     """
     assert outcome.head is not None
-    content = session.read_verified(layout.storage, layout.finetune(table, key, _HEAD), outcome.head)
+    content = verified.read(layout.storage, layout.finetune(table, key, _HEAD), outcome.head)
     found = np.load(io.BytesIO(content), allow_pickle=False)
     return Start(weight=found[:, :-1].copy(), bias=found[:, -1].copy(), unit=outcome.unit)
 

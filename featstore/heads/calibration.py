@@ -72,13 +72,14 @@ def losses(
     return found
 
 
-def temperature(task: HeadTask, logits: NDArray[np.floating], truth: NDArray[Any]) -> float:
+def temperature(task: HeadTask, logits: NDArray[np.floating], truth: NDArray[Any], *, near: float = 1.0) -> float:
     """The temperature at which the logits' probabilities fit the truth best, by their log-loss.
 
     Args:
         task: What is predicted; for regression it is 1.
         logits: (n, c) of heads that had not seen the items, n at least 1.
         truth: (n,) class numbers or (n, c) bool.
+        near: Where to begin: it is found in fewer steps from that of alike logits.
 
     Returns:
         A positive number.
@@ -96,7 +97,7 @@ def temperature(task: HeadTask, logits: NDArray[np.floating], truth: NDArray[Any
         return 1.0
     # The log-loss is convex in the inverse of the temperature: its slope's root is fenced in, then found by Newton.
     low, high = 1e-4 / scale, 1e4 / scale
-    inverse = 1.0 if low < 1.0 < high else 1 / scale
+    inverse = 1 / near if low < 1 / near < high else 1 / scale
     for _ in range(_STEPS):
         slope, bend = _slope(task, logits, truth, inverse)
         low, high = (inverse, high) if slope < 0 else (low, inverse)
@@ -107,11 +108,6 @@ def temperature(task: HeadTask, logits: NDArray[np.floating], truth: NDArray[Any
             break
         inverse = after
     return 1 / inverse
-
-
-def _size(task: HeadTask, logits: NDArray[np.floating]) -> float:
-    middle = 0.0 if task == "multilabel" else logits.mean(axis=1, keepdims=True)
-    return float(np.abs(logits - middle).mean())
 
 
 def _slope(task: HeadTask, logits: NDArray[np.floating], truth: NDArray[Any], inverse: float) -> tuple[float, float]:

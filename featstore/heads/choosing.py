@@ -11,7 +11,7 @@ from featstore.heads.calibration import losses, temperature
 from featstore.heads.folds import judges
 from featstore.heads.kinds import Problem
 
-__all__ = ["Sides", "judged_rows", "score", "sides_for"]
+__all__ = ["Judge", "Sides", "judged_rows", "sides_for"]
 
 # Logits that a setting is judged by, where all could be had; and the fewest items.
 _LOGITS = 200_000
@@ -63,16 +63,18 @@ def judged_rows(problem: Problem) -> NDArray[np.int64]:
     return np.sort(order[: max(_ITEMS, _LOGITS // problem.outputs)])
 
 
-def score(problem: Problem, rows: NDArray[np.int64], logits: NDArray[np.floating]) -> float:
-    """The mean loss of predictions at the temperature that suits them best; what settings are chosen by.
+class Judge:
+    """What settings are chosen by: the mean loss of what was predicted, at the temperature that suits it best."""
 
-    Args:
-        problem: What is to be learnt.
-        rows: (m,) the items.
-        logits: (m, c) what was predicted for them.
-    """
-    truth = problem.truth[rows]
-    lost = losses(problem.task, logits, truth, temperature(problem.task, logits, truth))
-    weights = problem.weights(rows)
-    weights = weights.mean(axis=1) if weights.ndim > 1 else weights
-    return float(weights @ lost / weights.sum())
+    def __init__(self, problem: Problem, rows: NDArray[np.int64]) -> None:
+        """Args: the problem, and (m,) the items that settings are judged on."""
+        weights = problem.weights(rows)
+        self._weights = weights.mean(axis=1) if weights.ndim > 1 else weights
+        self._task, self._truth, self._near = problem.task, problem.truth[rows], 1.0
+
+    def score(self, logits: NDArray[np.floating]) -> float:
+        """The loss, the lower the better, of (m, c) logits."""
+        # Settings come one after the other: the last one's temperature is near that of the next.
+        self._near = temperature(self._task, logits, self._truth, near=self._near)
+        lost = losses(self._task, logits, self._truth, self._near)
+        return float(self._weights @ lost / self._weights.sum())

@@ -16,8 +16,9 @@ from featstore import models
 from featstore.errors import FeatstoreError, GateError, NotFoundError, UsageError
 from featstore.heads import graph
 from featstore.heads.opening import open_head
+from featstore.models import verified
 from featstore.models.parity import canary_batches, canary_vectors
-from featstore.models.session import open_graph, read_verified
+from featstore.models.session import open_graph
 from featstore.records import HeadCard, HeadExport, ModelCard
 from featstore.storage import documents, durable, hashing
 from featstore.tables import FeatureTable
@@ -112,7 +113,7 @@ def _made(
         if found.close and model is not None:
             path = layout.model(model.space_id, model.onnx.file)
             name = str(layout.storage.local(path))
-            backbone = read_verified(layout.storage, path, model.onnx)
+            backbone = verified.read(layout.storage, path, model.onnx)
             content = graph.finished(graph.behind(backbone, head, name=name, double=double), notes)
             whole = _compare(head, content, _canaries(layout, model))
             found = _Compared(

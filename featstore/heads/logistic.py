@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.blocks import product
-from featstore.heads.choosing import Sides, score, sides_for
+from featstore.heads.choosing import Judge, Sides, sides_for
 from featstore.heads.head import Head
 from featstore.heads.inputs import Input, linear_head, linear_inputs, rows_of
 from featstore.heads.kinds import LeftOut, Problem, Tried
@@ -91,6 +91,7 @@ class _Path:
 
     def __init__(self, problem: Problem, sides: Sides, name: str) -> None:
         self._problem, self._sides, self._name = problem, sides, name
+        self._judge = Judge(problem, sides.judged)
         self._inputs = [Input.of(problem, name, rows) for rows, _ in sides.pairs]
         self._objectives = [
             _objective(problem, name, rows, found) for (rows, _), found in zip(sides.pairs, self._inputs, strict=True)
@@ -127,7 +128,7 @@ class _Path:
             weights, bias = found.folded(line.weights, line.bias)
             logits.append(product(problem.workers, rows_of(problem, self._name, held), weights, bias))
         joined = np.concatenate(logits)
-        return _Point(self._name, c, score(problem, self._sides.judged, joined), joined, tuple(lines))
+        return _Point(self._name, c, self._judge.score(joined), joined, tuple(lines))
 
 
 def _objective(problem: Problem, name: str, rows: NDArray[np.int64], found: Input) -> Objective:

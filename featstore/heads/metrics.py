@@ -104,7 +104,7 @@ def paired(
 
         return estimates(Summed(np.column_stack([first.table, second.table]), of), groups, draws, seed)
 
-    def difference(weights: NDArray[np.float64]) -> dict[str, float]:
+    def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         one, other = first(weights), second(weights)
         return {name: other[name] - one[name] for name in one}
 
@@ -162,13 +162,15 @@ def classification(truth: NDArray[np.int64], probabilities: NDArray[np.floating]
 
         return Summed(table, summed)
 
-    def measure(weights: NDArray[np.float64]) -> dict[str, float]:
+    def measure(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         at = (bins, true_at, guess_at, true_at)
         shares = (weights * (sure - right), weights, weights, weights * right)
         sizes = (BINS, width, width, width)
-        counts = tuple(np.asarray(np.bincount(*each), np.float64)[None] for each in zip(at, shares, sizes, strict=True))
-        single = np.array([[weights.sum(), weights @ right, weights @ loss]])
-        return {name: float(values[0]) for name, values in of(single, counts).items()}
+        counts = tuple(
+            np.array([np.bincount(places, draw, size) for draw in share], np.float64)
+            for places, share, size in zip(at, shares, sizes, strict=True)
+        )
+        return of(np.column_stack([weights.sum(axis=1), weights @ right, weights @ loss]), counts)
 
     return measure
 

@@ -14,13 +14,13 @@ _BINS = 15
 # A label with fewer items keeps this threshold: the best one of so few would be chance.
 _FEWEST, _DEFAULT = 5, 0.5
 
-_Measure = Callable[[NDArray[np.float64]], dict[str, float]]
+_Measure = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 
 
 def multilabel(
     truth: NDArray[np.bool_], probabilities: NDArray[np.floating], thresholds: NDArray[np.float64] | None = None
 ) -> _Measure:
-    """The metrics of predicted labels, for any weights of the items.
+    """The metrics of predicted labels: from the items' weights in k draws, (k, n), to k values of each.
 
     ``mAP`` is the mean over the labels of their average precision, ``macro_f1`` that of their F1 and ``micro_f1`` the
     F1 of all pairs of item and label; labels that no item has are left out of both means. ``log_loss`` is the mean
@@ -38,22 +38,24 @@ def multilabel(
     likely = np.asarray(probabilities, np.float64)
     classes = truth.shape[1]
     given = likely >= _bounds(thresholds, classes)
-    hits, gifts, truths = (_counted(those) for those in (given & truth, given, truth))
     loss = -np.log(np.maximum(np.where(truth, likely, 1 - likely), np.finfo(np.float64).eps)).mean(axis=1)
     bins = np.clip(np.ceil(likely * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
     gaps = np.zeros((len(truth), _BINS))
     np.add.at(gaps, (np.arange(len(truth))[:, None], bins), likely - truth)
-    precision = _precision(truth, likely)
+    averages = [_average(truth[:, label], likely[:, label]) for label in range(classes)]
+    listed = [[np.flatnonzero(those[:, label]) for label in range(classes)] for those in (given & truth, given, truth)]
 
-    def measure(weights: NDArray[np.float64]) -> dict[str, float]:
-        total, hit, true = weights.sum(), hits(weights), truths(weights)
-        either, there = gifts(weights) + true, true > 0
+    def measure(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        total, by_item = weights.sum(axis=1), np.ascontiguousarray(weights.T)
+        hit, said, true = (np.array([by_item[items].sum(axis=0) for items in each]) for each in listed)
+        precision = np.array([average(by_item) for average in averages])
+        either, there = said + true, true > 0
         return {
-            "mAP": _mean(precision(weights)[there]),
-            "micro_f1": float(2 * hit.sum() / either.sum()) if either.sum() else 0.0,
-            "macro_f1": _mean(2 * hit[there] / either[there]),
-            "log_loss": float(weights @ loss / total),
-            "ece": float(np.abs(weights @ gaps).sum() / (total * classes)),
+            "mAP": _mean(precision, there),
+            "micro_f1": _ratio(2 * hit.sum(axis=0), either.sum(axis=0), where_none=0.0),
+            "macro_f1": _mean(_ratio(2 * hit, either), there),
+            "log_loss": weights @ loss / total,
+            "ece": np.abs(weights @ gaps).sum(axis=1) / (total * classes),
         }
 
     return measure
@@ -61,7 +63,9 @@ def multilabel(
 
 def average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """Of each label, from (n, c) truths and scores: (c,), NaN where no item has the label."""
-    return _precision(truth, np.asarray(scores, np.float64))(np.ones(len(truth)))
+    once = np.ones((len(truth), 1))
+    columns = zip(truth.T, np.asarray(scores, np.float64).T, strict=True)
+    return np.array([_average(*column)(once)[0] for column in columns])
 
 
 def label_figures(
@@ -105,40 +109,27 @@ def best_thresholds(truth: NDArray[np.bool_], probabilities: NDArray[np.floating
     return found
 
 
-def _precision(
+def _average(
     truth: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """From weights to average precisions (c,); all that can be sorted is sorted once."""
-    n, classes = truth.shape
-    order = np.argsort(-scores.T, axis=1, kind="stable")
-    ordered = np.take_along_axis(scores.T, order, axis=1)
-    # For each place the last one of equal score, and of the places of true items alone the same.
-    ends = np.append(ordered[:, 1:] != ordered[:, :-1], np.ones((classes, 1), np.bool_), axis=1)
-    last = np.where(ends, np.arange(n), n)
-    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-    label, place = np.nonzero(np.take_along_axis(truth.T, order, axis=1))
-    item, end = order[label, place], last[label, place]
-    group = label * n + end
-    upto = np.searchsorted(group, group, side="right") - 1
-    first = np.searchsorted(label, label, side="left")
-    taken_so_far = np.empty(order.shape)
+    """A label's average precision, from weights (n, k) to (k,); all that can be sorted is sorted once."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    place = np.flatnonzero(truth[order])
+    # For each true item the last place of equal score, and among the true ones the same.
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    end = ends[np.searchsorted(ends, place)]
+    upto = np.searchsorted(end, end, side="right") - 1
+    item = order[place]
 
-    def precision(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        np.take(weights, order, out=taken_so_far, mode="clip")  # the mode that is not checked first
-        np.cumsum(taken_so_far, axis=1, out=taken_so_far)
-        taken = taken_so_far[label, end]
-        found = np.concatenate([[0.0], np.cumsum(weights[item])])
-        right = found[upto + 1] - found[first]
-        gained = weights[item] * _ratio(right, taken, where_none=0.0)
-        return _ratio(np.bincount(label, gained, classes), np.bincount(label, weights[item], classes))
+    def average(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        true = weights[item]
+        taken = np.cumsum(weights[order], axis=0)[end]
+        right = np.cumsum(true, axis=0)[upto]
+        gained = true * _ratio(right, taken, where_none=0.0)
+        return _ratio(gained.sum(axis=0), true.sum(axis=0))
 
-    return precision
-
-
-def _counted(these: NDArray[np.bool_]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """From weights (n,) to the weight of what holds of (n, c), by label. Most does not, so what does is listed."""
-    label, item = np.nonzero(these.T)
-    return lambda weights: np.asarray(np.bincount(label, weights[item], these.shape[1]), np.float64)
+    return average
 
 
 def _bounds(thresholds: NDArray[np.float64] | None, classes: int) -> NDArray[np.float64]:
@@ -153,5 +144,6 @@ def _ratio(
     return found
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else 0.0
+def _mean(values: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Over the labels that are there, (c, k): (k,); 0 where none is."""
+    return _ratio(np.where(there, values, 0.0).sum(axis=0), there.sum(axis=0), where_none=0.0)

@@ -15,8 +15,8 @@ _FLAT = 1e-12
 
 def regression(
     truth: NDArray[np.float64], values: NDArray[np.floating]
-) -> Callable[[NDArray[np.float64]], dict[str, float]]:
-    """The metrics of predicted numbers, for any weights of the items.
+) -> Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """The metrics of predicted numbers: from the items' weights in k draws, (k, n), to k values of each.
 
     ``mae`` is the mean absolute error and ``rmse`` the root of the mean squared one, both in the label's own unit;
     ``r2`` is the share of the spread that is explained: 0 for predicting the mean, negative for worse; ``spearman`` is
@@ -35,14 +35,15 @@ def regression(
     true_rank, rank = _ranking(exact), _ranking(predicted)
     size = float(np.abs(exact).max(initial=0.0)) or 1.0
 
-    def measure(weights: NDArray[np.float64]) -> dict[str, float]:
-        total = weights.sum()
-        spread = weights @ np.square(centred - weights @ centred / total)
+    def measure(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        total = weights.sum(axis=1)
+        spread = np.vecdot(weights, np.square(centred - (weights @ centred / total)[:, None]))
+        missed = weights @ squared
         flat = spread <= total * (_FLAT * size) ** 2
         return {
-            "mae": float(weights @ absolute / total),
-            "rmse": float(np.sqrt(weights @ squared / total)),
-            "r2": 0.0 if flat else float(1 - weights @ squared / spread),
+            "mae": weights @ absolute / total,
+            "rmse": np.sqrt(missed / total),
+            "r2": np.where(flat, 0.0, 1 - missed / np.where(flat, 1.0, spread)),
             "spearman": _correlation(true_rank(weights), rank(weights), weights),
         }
 
@@ -50,19 +51,24 @@ def regression(
 
 
 def _ranking(values: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """From weights to ranks (n,): where each value stands among items that occur as often as their weights say."""
-    _, at = np.unique(values, return_inverse=True)
-    levels = int(at.max(initial=-1)) + 1
+    """From weights to ranks, (k, n) both: where each value stands among items as frequent as their weights say."""
+    order = np.argsort(values, kind="stable")
+    new = np.append(True, np.diff(values[order]) != 0)
+    starts, at = np.flatnonzero(new), np.empty(len(values), np.int64)
+    at[order] = np.cumsum(new) - 1
 
     def ranks(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        sizes = np.bincount(at, weights, levels)
-        return np.asarray((np.cumsum(sizes) - (sizes - 1) / 2)[at], np.float64)
+        sizes = np.add.reduceat(weights[:, order], starts, axis=1)
+        return np.asarray((np.cumsum(sizes, axis=1) - (sizes - 1) / 2)[:, at], np.float64)
 
     return ranks
 
 
-def _correlation(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    total = weights.sum()
-    x, y = x - weights @ x / total, y - weights @ y / total
-    below = np.sqrt((weights @ np.square(x)) * (weights @ np.square(y)))
-    return float(weights @ (x * y) / below) if below > 0 else 0.0
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of (k, n) and (k, n): (k,); 0 where either is all the same."""
+    total = weights.sum(axis=1)
+    x, y = (each - (np.vecdot(weights, each) / total)[:, None] for each in (x, y))
+    below = np.sqrt(np.vecdot(weights, np.square(x)) * np.vecdot(weights, np.square(y)))
+    above = np.vecdot(weights, x * y)
+    found: NDArray[np.float64] = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from featstore.heads import ridge as least_squares
 from featstore.heads.blocks import blocks, product
-from featstore.heads.choosing import score
+from featstore.heads.choosing import Judge
 from featstore.heads.head import Head
 from featstore.heads.inputs import linear_head, linear_inputs, rows_of
 from featstore.heads.kinds import LeftOut, Problem, Tried
@@ -38,13 +38,14 @@ _LEAST = 1e-3
 def prototypes(problem: Problem) -> Tried | LeftOut:
     """For each label the mean of the items with it and that of the others: which of them is nearer, and by how much."""
     problem.progress("prototypes")
+    judge = Judge(problem, np.arange(problem.items))
     best: tuple[float, str, NDArray[np.float64], _Line] | None = None
     for name in dict.fromkeys("unit" if name == "raw" else name for name in linear_inputs(problem)):
         logits = np.empty((problem.items, problem.outputs))
         for rows, held in problem.sides():
             logits[held] = product(problem.workers, rows_of(problem, name, held), *_means(problem, name, rows))
         scaled, line = _as_log_odds(problem, logits)
-        found = score(problem, np.arange(problem.items), scaled)
+        found = judge.score(scaled)
         if best is None or found < best[0]:
             best = (found, name, scaled, line)
     assert best is not None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.blocks import Rows, blocks, product
-from featstore.heads.choosing import judged_rows, score
+from featstore.heads.choosing import Judge, judged_rows
 from featstore.heads.head import Head
 from featstore.heads.inputs import linear_head, linear_inputs, rows_of
 from featstore.heads.kinds import LeftOut, Problem, Tried
@@ -49,6 +49,7 @@ def prototypes(problem: Problem) -> Tried | LeftOut:
     problem.progress("prototypes")
     best: tuple[float, str, NDArray[np.floating]] | None = None
     pairs, judged = tuple(problem.sides()), judged_rows(problem)
+    judge = Judge(problem, judged)
     names = dict.fromkeys("unit" if name == "raw" else name for name in linear_inputs(problem))
     for name in names:
         logits: NDArray[np.floating] | None = None
@@ -60,7 +61,7 @@ def prototypes(problem: Problem) -> Tried | LeftOut:
                 logits = np.empty((problem.items, problem.outputs), predicted.dtype)
             logits[held] = predicted
         assert logits is not None
-        found = score(problem, judged, logits[judged])
+        found = judge.score(logits[judged])
         if best is None or found < best[0]:
             best = (found, name, logits)
     assert best is not None
@@ -96,6 +97,7 @@ def knn(problem: Problem) -> Tried | LeftOut:
     problem.progress("knn: choosing the number of neighbours")
     unit = _unit(problem)
     near, similar = _neighbours(problem, unit, asked)
+    judge = Judge(problem, asked)
     best: tuple[float, int, float, NDArray[np.float64]] | None = None
     for k in NEIGHBOURS:
         if k > near.shape[1] and k != NEIGHBOURS[0]:
@@ -103,7 +105,7 @@ def knn(problem: Problem) -> Tried | LeftOut:
         shares = _shares(problem, asked, near[:, :k], similar[:, :k])
         for floor in FLOORS if problem.task != "regression" else FLOORS[:1]:
             logits = _logits(problem, shares, floor)
-            found = score(problem, asked, logits)
+            found = judge.score(logits)
             if best is None or found < best[0]:
                 best = (found, k, floor, logits)
     assert best is not None

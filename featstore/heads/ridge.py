@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.blocks import product
-from featstore.heads.choosing import judged_rows, score
+from featstore.heads.choosing import Judge, judged_rows
 from featstore.heads.folds import judges
 from featstore.heads.head import Head
 from featstore.heads.inputs import linear_head, linear_inputs, rows_of
@@ -38,7 +38,7 @@ def ridge(problem: Problem) -> Tried | LeftOut:
     if problem.dim > LARGEST:
         return LeftOut(f"vectors of {problem.dim:,} values; its matrix is made of up to {LARGEST:,}")
     pairs = _pairs(problem)
-    judged = np.concatenate([held for _, held in pairs])
+    judge = Judge(problem, np.concatenate([held for _, held in pairs]))
     best: tuple[float, str, float] | None = None
     for name in linear_inputs(problem):
         problem.progress(f"ridge, {name} input: choosing the penalty")
@@ -51,7 +51,7 @@ def ridge(problem: Problem) -> Tried | LeftOut:
                     for solve, (_, held) in zip(solvers, pairs, strict=True)
                 ]
             )
-            found = score(problem, judged, logits)
+            found = judge.score(logits)
             if best is None or found < best[0]:
                 best = (found, name, penalty)
     assert best is not None

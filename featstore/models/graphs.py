@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import IntegrityError
+from featstore.models import in_place
 from featstore.models.outline import DOMAINS, Outline, outline
+from featstore.models.wire import Content
 
 if TYPE_CHECKING:
     import onnx
@@ -18,7 +20,7 @@ LARGEST = (1 << 31) - 1
 
 
 def clean(model: onnx.ModelProto, *, name: str = "the exported graph") -> bytes:
-    """Serialises a graph without doc strings and metadata, which hold this machine's paths; checks it.
+    """Serialises a graph without doc strings and metadata, which hold this machine's paths; checks it, aligns it.
 
     Args:
         model: The graph; it is stripped in place.
@@ -41,11 +43,10 @@ def clean(model: onnx.ModelProto, *, name: str = "the exported graph") -> bytes:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise IntegrityError(f"{name} is not valid ONNX: {_short(error)}.") from error
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    return in_place.aligned(model.SerializeToString(deterministic=True))
 
 
-def parse(content: bytes, *, name: str) -> onnx.ModelProto:
+def parse(content: Content, *, name: str) -> onnx.ModelProto:
     """Reads a graph and refuses one that reaches out of its file or beyond ONNX's own operators.
 
     Looked for, in subgraphs, functions, sparse initializers and attributes alike: tensors with
@@ -58,12 +59,12 @@ def parse(content: bytes, *, name: str) -> onnx.ModelProto:
 
     _checked(content, name)
     try:
-        return onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(bytes(content))
     except Exception as error:  # protobuf's DecodeError, by whatever name this version has it
         raise IntegrityError(f"{name} is no ONNX model: {_short(error)}.") from error
 
 
-def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, dim: int) -> None:
+def inspect(content: Content, *, name: str, inputs: tuple[str, ...], output: str, dim: int) -> None:
     """Refuses a graph that a card does not describe or that ``parse`` refuses; loads no library for that.
 
     Raises:
@@ -82,7 +83,7 @@ def inspect(content: bytes, *, name: str, inputs: tuple[str, ...], output: str, 
         raise IntegrityError(f"{name} gives vectors of shape {shape}; its card says {dim} values each.")
 
 
-def _checked(content: bytes, name: str) -> Outline:
+def _checked(content: Content, name: str) -> Outline:
     found = outline(content, name=name)
     if not found.nodes:
         raise IntegrityError(f"{name} is no ONNX model: it has no graph.")

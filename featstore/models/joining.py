@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from featstore.errors import FeatstoreError, IntegrityError, RetryableError
 from featstore.layout import Layout
-from featstore.models import kept, parity, session
+from featstore.models import kept, parity, session, verified
 from featstore.models.original import Original
 from featstore.records import ModelCard
 
@@ -42,7 +42,7 @@ def check_graph(layout: Layout, existing: ModelCard, backbone: session.Backbone,
         IntegrityError: The vectors differ, or the store's files are damaged.
     """
     path = layout.model(existing.space_id, existing.canaries.file)
-    raw = session.read_verified(layout.storage, path, existing.canaries)
+    raw = verified.read(layout.storage, path, existing.canaries)
     try:
         parity.compare_canaries(existing, raw, backbone)
     except RetryableError:

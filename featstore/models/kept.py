@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featstore.errors import IntegrityError, LockedError, NotFoundError
 from featstore.layout import Layout
-from featstore.models import session
+from featstore.models import session, verified
 from featstore.records import Artefact, ModelCard
 from featstore.storage import Storage, documents, hashing, locks
 
@@ -87,13 +87,14 @@ def open_backbone(
         UsageError: The device or the backend does not work here.
     """
     path = layout.model(card.space_id, card.onnx.file)
-    content = session.read_verified(layout.storage, path, card.onnx)
+    content = verified.mapped(layout.storage, path, card.onnx)
     if card.tokenizer is not None:
-        session.read_verified(layout.storage, layout.model(card.space_id, card.tokenizer.file), card.tokenizer)
+        verified.read(layout.storage, layout.model(card.space_id, card.tokenizer.file), card.tokenizer)
     return session.open_bytes(
         card,
         content,
         name=str(layout.storage.local(path)),
+        file=layout.storage.local(path),
         device=device,
         threads=threads,
         backend=backend,
@@ -160,9 +161,7 @@ def contents(layout: Layout, card: ModelCard) -> dict[str, bytes]:
     Raises:
         IntegrityError: A file is missing or damaged.
     """
-    found = {
-        a.file: session.read_verified(layout.storage, layout.model(card.space_id, a.file), a) for a in artefacts(card)
-    }
+    found = {a.file: verified.read(layout.storage, layout.model(card.space_id, a.file), a) for a in artefacts(card)}
     found["card.json"] = layout.storage.read(layout.model_card(card.space_id))
     weights = card.weights
     found[LICENCE] = (

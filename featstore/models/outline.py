@@ -3,8 +3,7 @@
 Every file is looked through before a session is made of it, also by a search that is to answer at once. The library
 would be imported for that and copy all weights (0.17 s for 90 MB); here tensors are stepped over.
 
-Source: the wire format of Protocol Buffers, https://protobuf.dev/programming-guides/encoding/; the numbers of the
-fields are those of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+Source: the numbers of the fields are those of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from featstore.errors import IntegrityError
+from featstore.models.wire import Content, MalformedError, fields
 
 __all__ = ["DOMAINS", "Outline", "outline"]
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 """Those of ONNX's own operators."""
 
-_VARINT, _LENGTH = 0, 2
-_FIXED = {1: 8, 5: 4}
-_LONGEST_VARINT = 10
 # The messages in which tensors, operators or further graphs can be, by message and number of the field.
 _INSIDE: Final[dict[str, dict[int, str]]] = {
     "model": {7: "main", 20: "training", 25: "function"},
@@ -67,7 +64,7 @@ class Outline:
     elsewhere: list[str] = field(default_factory=list)
 
 
-def outline(content: bytes, *, name: str) -> Outline:
+def outline(content: Content, *, name: str) -> Outline:
     """Walks through a serialised ``ModelProto``: all graphs, functions, attributes and tensors, at any depth.
 
     Where the format lets a later field replace or complete an earlier one, each of them is walked through: what one
@@ -86,29 +83,25 @@ def outline(content: bytes, *, name: str) -> Outline:
         while waiting:
             kind, start, end = waiting.pop()
             waiting += _LOOK[kind](found, content, start, end) if kind in _LOOK else _within(kind, content, start, end)
-    except _MalformedError as error:
+    except MalformedError as error:
         raise IntegrityError(f"{name} is no ONNX model: {error}.") from error
     return found
-
-
-class _MalformedError(Exception):
-    """Bytes that are no message."""
 
 
 _Part = tuple[str, int, int]
 """A message's kind, and where it begins and ends."""
 
 
-def _within(kind: str, content: bytes, start: int, end: int) -> Iterator[_Part]:
+def _within(kind: str, content: Content, start: int, end: int) -> Iterator[_Part]:
     inside = _INSIDE[kind]
-    for number, _, begin, stop in _fields(content, start, end):
+    for number, _, begin, stop in fields(content, start, end):
         if number in inside:
             yield inside[number], begin, stop
 
 
-def _main(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
+def _main(found: Outline, content: Content, start: int, end: int) -> Iterator[_Part]:
     inside = _INSIDE["main"]
-    for number, _, begin, stop in _fields(content, start, end):
+    for number, _, begin, stop in fields(content, start, end):
         if number in inside:
             found.nodes += inside[number] == "node"
             yield inside[number], begin, stop
@@ -120,34 +113,34 @@ def _main(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Par
             )
 
 
-def _node(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
+def _node(found: Outline, content: Content, start: int, end: int) -> Iterator[_Part]:
     said = {_OP_DOMAIN: "", _OP_TYPE: "", _OP_OVERLOAD: ""}
     yield from _named("node", said, content, start, end)
     found.operators.add((said[_OP_DOMAIN], said[_OP_TYPE], said[_OP_OVERLOAD]))
 
 
-def _function(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
+def _function(found: Outline, content: Content, start: int, end: int) -> Iterator[_Part]:
     said = {_FUNCTION_DOMAIN: "", _FUNCTION_NAME: "", _FUNCTION_OVERLOAD: ""}
     yield from _named("function", said, content, start, end)
     found.functions.add((said[_FUNCTION_DOMAIN], said[_FUNCTION_NAME], said[_FUNCTION_OVERLOAD]))
 
 
-def _named(kind: str, said: dict[int, str], content: bytes, start: int, end: int) -> Iterator[_Part]:
+def _named(kind: str, said: dict[int, str], content: Content, start: int, end: int) -> Iterator[_Part]:
     """Fills in what a message calls itself. No writer says that twice or as a number; readers may differ over it."""
     seen: set[int] = set()
-    for number, value, begin, stop in _fields(content, start, end):
+    for number, value, begin, stop in fields(content, start, end):
         if number in said:
             if number in seen or value is not None:
-                raise _MalformedError(f"a {kind} is named ambiguously")
+                raise MalformedError(f"a {kind} is named ambiguously")
             seen.add(number)
             said[number] = _text(content, begin, stop)
         elif number in _INSIDE[kind]:
             yield _INSIDE[kind][number], begin, stop
 
 
-def _tensor(found: Outline, content: bytes, start: int, end: int) -> Iterator[_Part]:
+def _tensor(found: Outline, content: Content, start: int, end: int) -> Iterator[_Part]:
     name, elsewhere = "", False
-    for number, value, begin, stop in _fields(content, start, end):
+    for number, value, begin, stop in fields(content, start, end):
         if number == _TENSOR_NAME:
             name = _text(content, begin, stop)
         elif number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value):
@@ -161,61 +154,26 @@ def _tensor(found: Outline, content: bytes, start: int, end: int) -> Iterator[_P
 _LOOK = {"main": _main, "node": _node, "function": _function, "tensor": _tensor}
 
 
-def _sizes(content: bytes, start: int, end: int) -> list[int | None]:
+def _sizes(content: Content, start: int, end: int) -> list[int | None]:
     """The sizes of a ``ValueInfoProto``, which lie four messages deep."""
     for number in (_VALUE_TYPE, _TENSOR_TYPE, _SHAPE):
         start, end = _last(content, start, end, number)
     sizes: list[int | None] = []
-    for number, _, begin, stop in _fields(content, start, end):
+    for number, _, begin, stop in fields(content, start, end):
         if number == _DIM:
-            said = [value for size, value, *_ in _fields(content, begin, stop) if size == _DIM_VALUE]
+            said = [value for size, value, *_ in fields(content, begin, stop) if size == _DIM_VALUE]
             sizes.append(said[-1] if said else None)
     return sizes
 
 
-def _last(content: bytes, start: int, end: int, number: int) -> tuple[int, int]:
+def _last(content: Content, start: int, end: int, number: int) -> tuple[int, int]:
     """Where the last field of a number lies; nowhere, if there is none."""
     found = (end, end)
-    for other, _, begin, stop in _fields(content, start, end):
+    for other, _, begin, stop in fields(content, start, end):
         if other == number:
             found = begin, stop
     return found
 
 
-def _text(content: bytes, start: int, end: int) -> str:
+def _text(content: Content, start: int, end: int) -> str:
     return content[start:end].decode("utf-8", "replace")
-
-
-def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int | None, int, int]]:
-    """A message's fields: their number, value (None for bytes), and where those begin and end."""
-    at = start
-    value: int | None
-    while at < end:
-        tag, at = _varint(content, at, end)
-        number, wire = tag >> 3, tag & 7
-        if wire == _LENGTH:
-            length, at = _varint(content, at, end)
-            begin, value, at = at, None, at + length
-        elif wire == _VARINT:
-            value, at = _varint(content, at, end)
-            begin = at
-        elif wire in _FIXED:
-            at += _FIXED[wire]
-            begin, value = at, 0
-        else:
-            raise _MalformedError(f"a field of the unknown kind {wire}")
-        if at > end or number == 0:
-            raise _MalformedError("a field reaches beyond its message" if number else "a field without a number")
-        yield number, value, begin, at
-
-
-def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
-    """An integer and where it ends: seven bits a byte, the lowest first."""
-    value = shift = 0
-    for here in range(at, min(end, at + _LONGEST_VARINT)):
-        byte = content[here]
-        if byte < 0x80:
-            return value | byte << shift, here + 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-    raise _MalformedError("it ends within a field" if end - at < _LONGEST_VARINT else "an integer of too many bytes")

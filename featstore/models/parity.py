@@ -14,7 +14,7 @@ import numpy as np
 
 from featstore.errors import FeatstoreError, GateError, IntegrityError, RetryableError
 from featstore.layout import Layout
-from featstore.models import samples, session
+from featstore.models import samples, session, verified
 from featstore.records import FORMAT_VERSION, ImagePreprocessing, ModelCard, Parity, TextPreprocessing
 from featstore.storage import documents
 
@@ -211,7 +211,7 @@ def check_canaries(layout: Layout, card: ModelCard, backbone: session.Backbone) 
     """
     if _now(card, backbone) in _before(layout, card):
         return
-    raw = session.read_verified(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
+    raw = verified.read(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
     compare_canaries(card, raw, backbone)
     remember(layout, card, backbone)
 
@@ -273,7 +273,7 @@ def _kept(layout: Layout, card: ModelCard) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    raw = session.read_verified(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
+    raw = verified.read(layout.storage, layout.model(card.space_id, card.canaries.file), card.canaries)
     try:
         content: dict[str, NDArray[Any]] = load(raw)
     except (SafetensorError, KeyError, ValueError) as error:

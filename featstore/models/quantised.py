@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from featstore.errors import GateError, UsageError
 from featstore.layout import Layout
-from featstore.models import fingerprint, graphs, kept, parity, session, space
+from featstore.models import fingerprint, graphs, kept, parity, session, space, verified
 from featstore.records import Artefact, ModelCard, Quantisation, Reference
 from featstore.storage import documents, hashing
 
@@ -75,7 +75,7 @@ def keep(layout: Layout, base: ModelCard, card: ModelCard, content: bytes, note:
     files = {"model.onnx": content, "canaries.safetensors": canaries}
     if base.tokenizer is not None:
         path = layout.model(base.space_id, base.tokenizer.file)
-        files["tokenizer.json"] = session.read_verified(layout.storage, path, base.tokenizer)
+        files["tokenizer.json"] = verified.read(layout.storage, path, base.tokenizer)
     final = replace(
         card,
         onnx=kept.artefact("model.onnx", content),

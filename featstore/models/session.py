@@ -1,7 +1,7 @@
 """Running a backbone: the sole home of ONNX Runtime, and the door to the other runtime.
 
-What runs is the bytes that were hashed: a file is read once, compared with its card, looked through,
-and the session is made from that same memory.
+What runs is the bytes that were hashed: a file is mapped or read once, compared with its card, looked through, and
+the session is made from that same memory.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import ctypes
 import io
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.errors import FeatstoreError, IntegrityError, RetryableError, UsageError
-from featstore.models import graphs, openvino_session
-from featstore.records import Artefact, ModelCard
-from featstore.storage import Storage, hashing
+from featstore.models import graphs, in_place, openvino_session
+from featstore.models.wire import Content
+from featstore.records import ModelCard
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,6 @@ __all__ = [
     "devices",
     "open_bytes",
     "open_graph",
-    "read_verified",
     "runtime",
 ]
 
@@ -177,35 +177,12 @@ def open_graph(content: bytes, *, name: str, threads: int = 1) -> Graph:
     return Graph(_session(content, name, threads, None, fixed_shape=False), name)
 
 
-def read_verified(storage: Storage, path: str, artefact: Artefact) -> bytes:
-    """Reads a model's file and compares it with its card.
-
-    Raises:
-        IntegrityError: It is missing or not what was written.
-    """
-    if not storage.exists(path):
-        raise IntegrityError(f"{storage.local(path)} is missing; its model's card names it.", hint=_RESTORE)
-    content = storage.read(path)
-    found = hashing.of_bytes(content)
-    if found != artefact.sha256:
-        raise IntegrityError(
-            f"{storage.local(path)} is damaged: {len(content)} bytes, SHA-256 {found[:12]}…; "
-            f"its card says {artefact.bytes} bytes, {artefact.sha256[:12]}….",
-            hint=_RESTORE,
-        )
-    return content
-
-
-_RESTORE = (
-    "Restore the file from a backup, or remove the model's folder and its file in models/refs/ to export it again."
-)
-
-
 def open_bytes(
     card: ModelCard,
-    content: bytes,
+    content: Content,
     *,
     name: str,
+    file: Path | None = None,
     device: str = "auto",
     threads: int = 1,
     optimise: bool = True,
@@ -221,6 +198,7 @@ def open_bytes(
         card: Describes the graph.
         content: The ONNX file.
         name: How to call it in messages.
+        file: Where the content is mapped from, if it is: on the CPU its weights are used where they lie.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA where it works, else the CPU).
         threads: CPU threads within one call; callers in several threads at once should say 1.
         optimise: Let the runtime rewrite the graph; without, on the CPU, each node runs as it is written.
@@ -240,12 +218,14 @@ def open_bytes(
         raise UsageError(f"there is no device '{device}'.", hint="Devices: auto, cpu, cuda, cuda:1")
     check_backend(backend, device)
     if backend == "openvino":
-        compute = openvino_session.compile_graph(content, name=name, output=_OUTPUT, threads=threads, callers=callers)
+        compute = openvino_session.compile_graph(
+            bytes(content), name=name, output=_OUTPUT, threads=threads, callers=callers
+        )
         return Backbone(card, compute, "cpu", openvino_session.runtime())
     index = int(number or 0)
     fixed_shape = card.image is not None
     if wanted == "cpu":
-        session = _session(content, name, threads, None, fixed_shape=fixed_shape, optimise=optimise)
+        session = _session(content, name, threads, None, fixed_shape=fixed_shape, optimise=optimise, file=file)
         return Backbone(card, _computing(session), "cpu", runtime())
     problem = _cuda_problem(index)
     if problem is None:
@@ -256,7 +236,7 @@ def open_bytes(
         del session
     if wanted == "cuda":
         raise _no_cuda(device, problem)
-    session = _session(content, name, threads, None, fixed_shape=fixed_shape)
+    session = _session(content, name, threads, None, fixed_shape=fixed_shape, file=file)
     return Backbone(card, _computing(session), "cpu", runtime())
 
 
@@ -339,7 +319,14 @@ def _computing(session: Any) -> Compute:
 
 
 def _session(
-    content: bytes, name: str, threads: int, cuda: int | None, *, fixed_shape: bool, optimise: bool = True
+    content: Content,
+    name: str,
+    threads: int,
+    cuda: int | None,
+    *,
+    fixed_shape: bool,
+    optimise: bool = True,
+    file: Path | None = None,
 ) -> Any:
     onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -361,14 +348,28 @@ def _session(
     if cuda is not None:
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": cuda, "use_tf32": 0}))
     onnxruntime.set_default_logger_severity(4)
+    graph, weights = (content, []) if file is None else _given_weights(content, file, options)
     with contextlib.redirect_stdout(io.StringIO()):
         if cuda is not None and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
         try:
-            return onnxruntime.InferenceSession(content, options, providers=providers)
+            session = onnxruntime.InferenceSession(bytes(graph), options, providers=providers)
         except Exception as error:  # the runtime has no base class of its own
             text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise IntegrityError(f"ONNX Runtime cannot open {name}: {text}") from error
+    session.computes_with = weights  # it copies none of them, and does not keep them itself
+    return session
+
+
+def _given_weights(content: Content, file: Path, options: Any) -> tuple[Content, list[Any]]:
+    """Hands the large weights over as they lie in the file; returns the graph without them, and the values."""
+    parted = in_place.part(content, file.name)
+    # What a weight is rearranged into, it reads from the file itself.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    values = {name: _onnxruntime().OrtValue.ortvalue_from_numpy(each) for name, each in parted.weights.items()}
+    for name, value in values.items():
+        options.add_initializer(name, value)
+    return parted.graph, list(values.values())
 
 
 def _cuda_problem(index: int) -> str | None:

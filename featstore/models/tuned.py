@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featstore.errors import IntegrityError
 from featstore.layout import Layout
-from featstore.models import kept, making, session
+from featstore.models import kept, making, verified
 from featstore.models.catalog import ModelOptions, ModelRequest
 from featstore.models.making import Draft
 from featstore.models.original import Original
@@ -125,7 +125,7 @@ def restored(layout: Layout, card: ModelCard, loaded: Original) -> Original:
     """
     assert card.finetuning is not None
     path = layout.model(card.space_id, card.finetuning.weights.file)
-    weights = session.read_verified(layout.storage, path, card.finetuning.weights)
+    weights = verified.read(layout.storage, path, card.finetuning.weights)
     fill(loaded, weights, str(layout.storage.local(path)))
     found = replace(
         loaded,

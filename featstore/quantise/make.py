@@ -14,7 +14,7 @@ from featstore.encode import Encoder
 from featstore.encode.opening import open_encoder
 from featstore.errors import GateError
 from featstore.layout import Layout
-from featstore.models import Backbone, quantised, quantising, session
+from featstore.models import Backbone, quantised, quantising, session, verified
 from featstore.quantise.gate import LEAST, Judge, Least, failures
 from featstore.quantise.items import Items, choose
 from featstore.records import Fidelity, ModelCard, Quantisation, QuantisationProof, QuantisationStep
@@ -115,7 +115,7 @@ class _Trial:
     def made(self) -> ModelCard:
         """A version calibrated here."""
         path = self.layout.model(self.base.space_id, self.base.onnx.file)
-        content = session.read_verified(self.layout.storage, path, self.base.onnx)
+        content = verified.read(self.layout.storage, path, self.base.onnx)
         batches = self._calibration()
         calibrated = self.items.calibration.num_rows
         self.progress(

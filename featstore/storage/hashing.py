@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from functools import lru_cache
+from mmap import mmap
 from pathlib import Path
 
 from featstore.errors import NotFoundError, StorageError
@@ -16,7 +17,7 @@ __all__ = ["as_bytes", "of_bytes", "of_file", "of_given", "of_json", "of_text"]
 _TICK_NS = 2_000_000_000
 
 
-def of_bytes(data: bytes | bytearray | memoryview) -> str:
+def of_bytes(data: bytes | bytearray | memoryview | mmap) -> str:
     """SHA-256 of bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from contextlib import AbstractContextManager
@@ -69,6 +70,18 @@ class Storage:
         """Reads a whole file."""
         try:
             return self.local(path).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{self.local(path)} does not exist.") from error
+        except OSError as error:
+            raise _failed("read", self.local(path), error) from error
+
+    def mapped(self, path: str) -> bytes | mmap.mmap:
+        """A file's content without reading it: what is looked at is read then, and may be dropped again."""
+        try:
+            with self.local(path).open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    return b""  # which cannot be mapped
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError as error:
             raise NotFoundError(f"{self.local(path)} does not exist.") from error
         except OSError as error:
