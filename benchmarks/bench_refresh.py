@@ -19,23 +19,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filled import fill
 from measure import Row, machine, median, rounds_of, write
+from numpy.typing import NDArray
 
 import featstore
 from featstore import models
 from featstore.encode.opening import open_encoder
 from featstore.models import ModelRequest
 from featstore.settings import ExtractSettings
-from featstore.sources import SourceOptions, open_source
 from featstore.tables import FeatureTable
 
-SHARD = 16_384
 _LIST = """
 light solid brushed steel cotton handle drawer with without large small blue green ivory oak walnut for kitchen
 garden office travel outdoor waterproof folding portable wall mounted cordless rechargeable battery included
@@ -109,26 +108,17 @@ class Texts:
 def begin(store: featstore.Store, texts: Texts) -> FeatureTable:
     """The table as it was before: all items of the source, with vectors that are like those of texts."""
     card = models.ensure(store.layout, ModelRequest(model="minilm"))
-    options = SourceOptions(id_column="id", text_columns=("text",), label_column="label")
-    items = open_source(str(texts.path), modality="text", options=options).scan().items
     encoder = open_encoder(store.layout, card, ExtractSettings(source=".", model="minilm"))
-    some = [texts.text(at).encode() for at in range(min(2000, items.num_rows))]
+    some = [texts.text(at).encode() for at in range(min(2000, len(texts.versions)))]
     around = encoder.encode(some.__getitem__, len(some), Nobody()).vectors
     generator = np.random.default_rng(0)
-    table = FeatureTable.staging(store.layout, texts.table, card.space_id, card.dim)
-    now = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
-    rows = items.select(["item_id", "content_sha256", "label"])
-    rows = rows.append_column("created_ts", pa.repeat(now, rows.num_rows))
-    rows = table.align(rows.append_column("run_id", pa.repeat("begin", rows.num_rows)))
-    parts = []
-    for number, start in enumerate(range(0, rows.num_rows, SHARD)):
-        count = min(SHARD, rows.num_rows - start)
+
+    def drawn(_: int, count: int) -> NDArray[np.float32]:
         vectors = around[generator.integers(0, len(around), count)]
         vectors = vectors + generator.normal(0, 0.03, vectors.shape).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        parts.append(table.write_part("begin", number, rows.slice(start, count), vectors))
-    table.commit(run_id="begin", add=parts)
-    return FeatureTable.open(store.layout, texts.table, card.space_id)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+    return fill(store, texts.table, texts.path, drawn)
 
 
 def run(store: Path, job: Path) -> dict[str, float]:
