@@ -15,7 +15,8 @@ from featstore.errors import FeatstoreError
 if TYPE_CHECKING:
     from featstore.encoder import FeatstoreEncoder
     from featstore.heads.estimator import HeadClassifier
-    from featstore.store import Store, Table, open
+    from featstore.store import Store, open
+    from featstore.table import Table
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _HOMES = {
     "FeatstoreEncoder": "featstore.encoder",
     "HeadClassifier": "featstore.heads.estimator",
     "Store": "featstore.store",
-    "Table": "featstore.store",
+    "Table": "featstore.table",
     "open": "featstore.store",
 }
 

@@ -28,7 +28,7 @@ from featstore import index
 from featstore.errors import IntegrityError, ItemError, NotFoundError, SpaceMismatchError, UsageError
 from featstore.search.picking import pick
 from featstore.settings import IndexSettings
-from featstore.store import Table
+from featstore.table import Table
 from featstore.tables import FeatureTable
 
 ROWS = 600

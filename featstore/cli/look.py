@@ -17,7 +17,8 @@ from featstore.errors import FeatstoreError, IntegrityError, NotFoundError, Usag
 if TYPE_CHECKING:
     from featstore.layout import Layout
     from featstore.records import Manifest, TableSummary
-    from featstore.store import Store, Table
+    from featstore.store import Store
+    from featstore.table import Table
 
 __all__ = ["register"]
 
