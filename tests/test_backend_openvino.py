@@ -39,6 +39,7 @@ def _card(layout: Layout, model: str) -> ModelCard:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.heavy
 def test_fp32_stays_fp32_and_the_canaries_agree(layout: Layout, model: str) -> None:
     card = _card(layout, model)
     backbone = models.open_backbone(layout, card, backend="openvino", callers=2)
@@ -56,6 +57,7 @@ def test_fp32_stays_fp32_and_the_canaries_agree(layout: Layout, model: str) -> N
         assert np.array_equal(again, vectors)  # whatever the number of streams
 
 
+@pytest.mark.heavy
 def test_the_note_of_checked_combinations_names_the_backend(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     card = _card(layout, "minilm")
     ours = models.open_backbone(layout, card)
@@ -74,6 +76,7 @@ def test_the_note_of_checked_combinations_names_the_backend(layout: Layout, monk
         check_canaries(layout, card, wrong)
 
 
+@pytest.mark.heavy
 def test_several_threads_get_their_own_vectors(layout: Layout) -> None:
     card = _card(layout, "minilm")
     backbone = models.open_backbone(layout, card, backend="openvino", callers=4)

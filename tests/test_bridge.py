@@ -157,6 +157,7 @@ def _rows(store: Store) -> list[tuple[str, str]]:
     return list(zip(rows["item_id"].to_pylist(), rows["caption"].to_pylist(), strict=True))
 
 
+@pytest.mark.heavy
 def test_captions_are_documents_to_learn_from_and_queries_to_measure_with(store: Store) -> None:
     card = card_of(store, "minilm")
     assert card.text is not None

@@ -134,6 +134,7 @@ def test_texts_get_their_neighbours_in_writing(model_store, texts_csv, tmp_path)
     assert "[cats]" in written
 
 
+@pytest.mark.heavy
 def test_groups_are_kept_together_and_odd_rows_are_left_out(model_store, tmp_path):
     """Labels that only name the group are learnt by heart, and no probe that keeps groups whole finds any."""
     store = fresh(model_store, tmp_path)
@@ -157,6 +158,7 @@ def test_groups_are_kept_together_and_odd_rows_are_left_out(model_store, tmp_pat
     assert bound.models[0].accuracy < 0.75
 
 
+@pytest.mark.heavy
 def test_items_that_a_model_refuses_are_left_out_and_told(store, world, pictures, tmp_path):
     folder = shutil.copytree(pictures, tmp_path / "scenes")
     for at in range(20):
@@ -217,6 +219,7 @@ def test_one_model_by_two_names_is_compared_once(model_store, photos, tmp_path):
 # ── the command ───────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_the_command_prints_a_table_or_json(store, world, pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "scenes")
     arguments = ["models", "compare", "scenes", "--models", f"{GOOD},{world[1]}", "--label-from", "folder"]

@@ -240,6 +240,7 @@ def test_clones_and_parameters_keep_to_the_conventions(store: Store) -> None:
     assert encoder.fit(TEXTS) is encoder
 
 
+@pytest.mark.heavy
 def test_a_pickled_encoder_holds_no_model_and_works_in_another_process(store: Store, tmp_path: Path) -> None:
     encoder = _texts(store).fit(TEXTS)
     expected = encoder.transform(TEXTS)

@@ -230,6 +230,7 @@ def test_two_tables_are_compared_query_by_query(library: Path, tmp_path: Path) -
     assert back.difference["ndcg@10"].mean == pytest.approx(-found["difference"]["ndcg@10"]["mean"])
 
 
+@pytest.mark.heavy
 def test_without_judgements_two_tables_show_what_they_share(library: Path) -> None:
     store = Store(library / "store")
     found = store.eval(["docs", "vague"], library / "queries.jsonl", examples=5)

@@ -221,6 +221,7 @@ def test_unchanged_texts_are_not_read_again(model_store, tmp_path, monkeypatch):
     assert len(read) == len(LONG)
 
 
+@pytest.mark.heavy
 def test_another_size_replaces_the_chunks_and_is_no_loss(model_store, tmp_path):
     store = fresh(model_store, tmp_path)
     path = write_texts(tmp_path / "notes.jsonl", {f"n{at}": text for at, text in enumerate(LONG.values())} | LONG)
@@ -298,6 +299,7 @@ print(run_shard(context, 1).sha256)
 """
 
 
+@pytest.mark.heavy
 def test_another_process_takes_a_shard_and_a_killed_run_resumes(model_store, tmp_path, monkeypatch):
     reference = fresh(model_store, tmp_path / "a")
     store = fresh(model_store, tmp_path / "b")

@@ -523,6 +523,7 @@ def test_two_at_once_are_one_too_many(store: Store) -> None:
 # ── what it is asked ──────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_a_plan_reads_only(store: Store) -> None:
     kept = (*UNTOUCHED, "splits", "finetunes", "runs", "sources")
     before = tree(store, *kept)
@@ -539,6 +540,7 @@ def test_a_plan_reads_only(store: Store) -> None:
     assert {group.name for group in plan.groups} >= {"head", "layers.2", "layers.2 (no decay)"}
 
 
+@pytest.mark.heavy
 def test_a_network_of_another_width_has_a_head_of_its_own(store: Store, tmp_path: Path) -> None:
     other = pretrained(tmp_path / "wide", steps=0, width=64)
     plan = store.plan_finetune("digits", label="digit", model=str(other), **{**FAST, "start": "random"})

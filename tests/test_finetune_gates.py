@@ -63,6 +63,7 @@ def test_a_gain_is_paired_by_item_and_drawn_by_group() -> None:
     assert grouped.high - grouped.low > single.high - single.low
 
 
+@pytest.mark.heavy
 def test_chance_alone_is_hardly_ever_a_gain() -> None:
     passed = 0
     for seed in range(100):
@@ -92,6 +93,7 @@ def _task(kind: str = "logistic", n: int = 500) -> tuple[Task, NDArray[np.float3
     return task, found.data[:n].astype(np.float32)
 
 
+@pytest.mark.heavy
 def test_a_head_that_loses_what_it_knew_refuses() -> None:
     task, pixels = _task()
     turned = pixels @ np.linalg.qr(GENERATOR.normal(size=(64, 64)))[0].astype(np.float32)
@@ -124,6 +126,7 @@ def test_heads_of_numbers_and_of_several_labels_count_too() -> None:
         assert forgetting.judged(forgetting.head(task, pixels, noise, lambda _: None), 0.01).status == "refused"
 
 
+@pytest.mark.heavy
 def test_neutral_items_are_there_for_both_kinds_and_a_probe_learns_them() -> None:
     for modality in ("image", "text"):
         found = probe.neutral(modality)

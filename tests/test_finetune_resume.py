@@ -74,6 +74,7 @@ def _moved(found: tuple[Trained, Original], kind: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.heavy
 def test_an_interrupt_at_any_step_resumes_to_the_same_bits(tmp_path: Path, kind: str) -> None:
     whole = _run(tmp_path / "whole", kind)
     assert len(whole[0].epochs) == 4
@@ -150,6 +151,7 @@ def test_an_interrupt_while_a_batch_is_computed_does_no_harm(tmp_path: Path) -> 
     _same(_run(tmp_path / "s", "sgd"), whole)
 
 
+@pytest.mark.heavy
 def test_whatever_write_fails_the_training_goes_on_from_a_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,7 @@ def world(model_store: Path, photos: Path, texts_csv: Path, tmp_path_factory: py
     return store
 
 
+@pytest.mark.heavy
 def test_from_pixels_to_probabilities_in_one_file(world: Store, tmp_path: Path) -> None:
     file = tmp_path / "flowers.onnx"
     done = world.export_head("flowers", file, fused=True)
@@ -231,6 +232,7 @@ def test_from_pixels_to_probabilities_in_one_file(world: Store, tmp_path: Path) 
     assert about["licence"] == card.weights.licence
 
 
+@pytest.mark.heavy
 def test_from_token_ids_to_probabilities_in_one_file(world: Store, tmp_path: Path) -> None:
     file = tmp_path / "topics.onnx"
     done = world.export_head("topics", file, fused=True)

@@ -66,6 +66,7 @@ def _centred(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return logits - logits.mean(axis=1, keepdims=True)
 
 
+@pytest.mark.heavy
 def test_logistic_is_scikit_learns_optimum(digits: Any, fitted: dict[str, Fitted]) -> None:
     vectors, truth, _, _ = digits
     head = fitted["logistic"].head
@@ -200,6 +201,7 @@ def test_no_label_weighs_in_what_its_own_item_is_predicted_by(kind: Any, monkeyp
     assert np.abs(one - two).max() < 1e-9
 
 
+@pytest.mark.heavy
 def test_a_fold_of_next_to_nothing_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large groups can leave a fold with a single item."""
     from featstore.heads import choosing, logistic, ridge
@@ -225,6 +227,7 @@ def test_what_is_fitted_later_leaves_no_threads_behind() -> None:
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("heads")]
 
 
+@pytest.mark.heavy
 def test_the_same_bytes_twice_and_on_any_number_of_cores(tmp_path: Path) -> None:
     script = """
 import hashlib, numpy as np
@@ -264,6 +267,7 @@ def test_vectors_on_a_disk_give_the_same_head(tmp_path: Path, digits: Any) -> No
         assert all(one.arrays[name].tobytes() == other.arrays[name].tobytes() for name in one.arrays)
 
 
+@pytest.mark.heavy
 def test_many_items_are_chosen_on_a_share_and_predicted_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ways of large tables, taken by a small one."""
     from featstore.heads import logistic, nearest
@@ -282,6 +286,7 @@ def test_many_items_are_chosen_on_a_share_and_predicted_all(monkeypatch: pytest.
         assert abs(found.candidates[0].score - whole.candidates[0].score) < 0.03
 
 
+@pytest.mark.heavy
 def test_neither_short_nor_long_vectors_are_trouble() -> None:
     generator = np.random.default_rng(1)
     truth = np.arange(80) % 2
@@ -339,6 +344,7 @@ def test_four_items_are_enough_to_fit() -> None:
         assert found.head.predict(vectors).tolist() == [0, 0, 1, 1] or kind == "knn"
 
 
+@pytest.mark.heavy
 def test_many_classes_leave_out_what_would_take_too_long() -> None:
     generator = np.random.default_rng(0)
     truth = np.tile(np.arange(1200), 3)

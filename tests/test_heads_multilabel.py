@@ -120,6 +120,7 @@ def test_every_kind_gives_calibrated_labels(digits, kind):
     assert np.allclose(bounds, expected, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_the_logistic_head_is_as_good_as_scikit_learns(digits):
     vectors, truth, known = digits
     head = fit(vectors[known], truth[known], NAMES, np.arange(known.sum()) % 5, task="multilabel", kind="logistic").head
@@ -133,6 +134,7 @@ def test_the_logistic_head_is_as_good_as_scikit_learns(digits):
 
 
 @pytest.mark.parametrize("weights", [None, "balanced"])
+@pytest.mark.heavy
 def test_all_kinds_are_tried_and_the_best_is_kept(digits, weights):
     vectors, truth, known = digits
     found = fit(
@@ -143,6 +145,7 @@ def test_all_kinds_are_tried_and_the_best_is_kept(digits, weights):
     assert scores[found.head.kind] == min(scores.values())
 
 
+@pytest.mark.heavy
 def test_the_other_kinds_have_thresholds_of_their_own(digits):
     vectors, truth, known = digits
     given = (vectors[known], truth[known], NAMES, np.arange(known.sum()) % 5)

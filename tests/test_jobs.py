@@ -556,6 +556,7 @@ def opened(place: Path) -> Store:
     return featstore.open(place / "featstore-data")
 
 
+@pytest.mark.heavy
 def test_the_examples_run(place: Path) -> None:
     store = opened(place)
     assert [file.stem for file in EXAMPLES] == [
@@ -579,6 +580,7 @@ def test_the_whole_example_runs(place: Path) -> None:
     assert (place / "featstore.prom").is_file()
 
 
+@pytest.mark.heavy
 def test_a_plan_tells_what_a_refresh_will_do(place: Path) -> None:
     store, file = opened(place), place / "refresh.toml"
     file.write_text(file.read_text("utf-8").replace("curve = false", 'kind = "ridge"\ncurve = false'), "utf-8")
@@ -647,6 +649,7 @@ def test_a_plan_where_the_table_was_changed_by_hand(place: Path) -> None:
 # ── jobs new ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_a_job_made_from_a_table_keeps_it_as_it_is(place: Path) -> None:
     store = opened(place)
     store.extract(place / "photos", model="efficientnet_lite0", name="pics", label_from="folder", workers=2)

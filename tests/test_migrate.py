@@ -167,6 +167,7 @@ def test_what_was_never_published_is_published_as_it_is_before_anything_else(wor
     assert world.store.table("texts").space_id == spaces(world)[0]
 
 
+@pytest.mark.heavy
 def test_a_worse_model_is_refused_and_nothing_is_moved(world: World, tmp_path: Path) -> None:
     there = World(world.store, world.source, world.strong, world.weak)
     assert world.migrate().status == "published"
@@ -224,6 +225,7 @@ def test_what_has_most_of_a_column_is_embedded_first(world: World, monkeypatch: 
     assert found.min() == ITEMS - 59
 
 
+@pytest.mark.heavy
 def test_the_published_state_answers_while_the_new_one_is_made(world: World) -> None:
     before = seen(world.store)
     told = At()
@@ -302,6 +304,7 @@ def test_a_deadline_ends_it_and_the_next_night_goes_on(world: World) -> None:
 # ── what cannot be ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_a_second_move_waits_until_the_first_is_given_up(world: World, tmp_path: Path) -> None:
     assert world.migrate(publish=False).status == "ready"
     third = str(letters(tmp_path / "models", "third", table_of(16, seed=5)))
@@ -362,6 +365,7 @@ def test_a_rehearsal_writes_nothing(world: World) -> None:
     assert bytes_of(world.store, "features", "published", "migrations", "models", "heads", "runs") == before
 
 
+@pytest.mark.heavy
 def test_the_command_says_what_it_did(world: World, tmp_path: Path) -> None:
     def run(*arguments: str) -> Outcome:
         return inside("migrate", "texts", *arguments, "--store", world.store.path, cwd=tmp_path)
@@ -389,6 +393,7 @@ def test_the_command_says_what_it_did(world: World, tmp_path: Path) -> None:
     assert "HEAD=NUMBER" in wrong.err
 
 
+@pytest.mark.heavy
 def test_items_that_go_and_come_meanwhile_are_in_the_new_table(world: World) -> None:
     assert world.migrate(publish=False).status == "ready"
     world.write(ITEMS + 20, without=5)
@@ -459,6 +464,7 @@ def test_a_head_of_some_items_alone_is_trained_again_on_those(world: World) -> N
 # ── by hand, from elsewhere, at once ────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_what_is_published_by_hand_has_arrived(world: World, tmp_path: Path) -> None:
     result = world.migrate(publish=False)
     world.store.publish(result.run_id or "", reason="looked at it")
@@ -483,6 +489,7 @@ def test_a_model_named_from_another_folder_is_found_again(world: World, monkeypa
     assert world.store.migration("texts").model["model"] == world.strong  # type: ignore[union-attr]
 
 
+@pytest.mark.heavy
 def test_a_table_called_like_the_move_is_not_held_up_by_it(world: World) -> None:
     class Meanwhile(Reporter):
         done = False
@@ -497,6 +504,7 @@ def test_a_table_called_like_the_move_is_not_held_up_by_it(world: World) -> None
     assert told.done
 
 
+@pytest.mark.heavy
 def test_a_damaged_bridge_is_learned_anew(world: World) -> None:
     assert world.migrate(publish=False).status == "ready"
     (card,) = (world.store.path / "crossings").rglob("card.json")
@@ -506,6 +514,7 @@ def test_a_damaged_bridge_is_learned_anew(world: World) -> None:
     assert json.loads(card.read_text("utf-8"))["items"] == json.loads(whole)["items"]
 
 
+@pytest.mark.heavy
 def test_the_plan_of_a_move_that_is_under_way_is_of_the_new_model(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -490,6 +490,7 @@ def test_what_cannot_be_compared_refuses_or_is_not_judged() -> None:
 # ── what differs ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.heavy
 def test_tables_whose_items_differ_are_compared_on_what_both_hold(world: World, tmp_path: Path) -> None:
     """Some items have left, some came, and some have another content, before the new space was made."""
     items = rows(120)
@@ -522,6 +523,7 @@ def contents(table: FeatureTable) -> list[str]:
     return [str(one) for one in table.rows(["content_sha256"])["content_sha256"].to_pylist()]
 
 
+@pytest.mark.heavy
 def test_heads_that_do_not_come_along(world: World) -> None:
     """One is of another task now, one cannot be trained, one the job does not keep."""
     table, heads = world.before()
@@ -585,6 +587,7 @@ def page(world: World) -> str:
     return (world.store.path / "migrations/docs/report.html").read_text("utf-8")
 
 
+@pytest.mark.heavy
 def test_the_document_reads_back_and_fits_its_schema(world: World) -> None:
     found, _ = world.report()
     layout = world.store.layout
@@ -604,6 +607,7 @@ def test_the_document_reads_back_and_fits_its_schema(world: World) -> None:
     assert html.escape(str(first)) in text, "the query is shown by the beginning of its text"
 
 
+@pytest.mark.heavy
 def test_what_strangers_wrote_is_text_on_the_page(model_store: Path, tmp_path: Path) -> None:
     items = rows(24)
     strange = {f"{NASTY}{key}": {**row, "text": f"{NASTY} {row['text']}"} for key, row in items.items()}
@@ -696,6 +700,7 @@ def test_pictures_are_shown_as_they_are_kept(pictures: World) -> None:
     assert len(text) < 1_000_000
 
 
+@pytest.mark.heavy
 def test_probabilities_that_are_not_kept_are_made_again(pictures: World, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, _ = pictures.report()
     monkeypatch.setattr("featstore.training.keeping._MOST", 0)
@@ -706,6 +711,7 @@ def test_probabilities_that_are_not_kept_are_made_again(pictures: World, monkeyp
     assert again.heads[0].difference == kept.heads[0].difference
 
 
+@pytest.mark.heavy
 def test_more_probabilities_than_there_is_room_for_are_of_some_items(
     pictures: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_every_way_is_timed_in_every_round_and_one_is_the_best(layout: Layout) -
     assert tuning.kept(layout, _card(layout, "efficientnet")) is None
 
 
+@pytest.mark.heavy
 def test_what_is_kept_is_used_where_nothing_is_said(layout: Layout, texts_csv: Path) -> None:
     card = _card(layout, "minilm")
     store = featstore.open(layout.storage.root)
@@ -130,6 +131,7 @@ class _Stop(Reporter):
 
 
 @pytest.mark.parametrize("first", [None, 64])
+@pytest.mark.heavy
 def test_an_unfinished_run_goes_on_as_it_began(layout: Layout, texts_csv: Path, first: int | None) -> None:
     """Texts' vectors depend on their batches: a choice kept in between changes the next run, not this one."""
     card = _card(layout, "minilm")
@@ -178,6 +180,7 @@ def test_what_cannot_be_measured_is_refused(
         featstore.open(layout.storage.root).bench_model("minilm", **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.heavy
 def test_the_command_prints_a_table_or_json(layout: Layout, photos: Path, tmp_path: Path) -> None:
     store = featstore.open(layout.storage.root)
     store.extract(photos, model="efficientnet_lite0", name="pictures")

@@ -66,6 +66,7 @@ for bundle in sys.argv[1:]:
 """
 
 
+@pytest.mark.heavy
 def test_the_packaged_models_keep_their_spaces_on_a_host_without_torch(
     model_store: Path, photos: Path, texts_csv: Path, tmp_path: Path
 ) -> None:
@@ -426,6 +427,7 @@ def test_models_are_listed_by_any_of_their_words(tmp_path: Path) -> None:
     assert "input 224" in resnet
 
 
+@pytest.mark.heavy
 def test_folders_are_described_before_they_are_in_a_store(tmp_path: Path) -> None:
     from model_fixtures import bert_folder
 

@@ -127,6 +127,7 @@ def minilm(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return layout, *keep(layout, "minilm")
 
 
+@pytest.mark.heavy
 def test_minilm_equals_sentence_transformers(minilm: tuple[Layout, ModelCard, Backbone]) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -152,6 +153,7 @@ def test_minilm_knows_what_is_alike(minilm: tuple[Layout, ModelCard, Backbone]) 
     assert abs(vectors[0] @ vectors[2]) < 0.15
 
 
+@pytest.mark.heavy
 def test_a_folder_is_one_space_wherever_it_lies_and_whatever_its_file_format(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -202,6 +204,7 @@ def test_prompts_length_and_pooling_are_part_of_the_space(tmp_path: Path) -> Non
     assert len(found) == 5
 
 
+@pytest.mark.heavy
 def test_a_tokenizers_own_truncation_and_padding_do_not_count(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -284,6 +287,7 @@ def test_code_of_a_tokenizers_own_is_neither_run_nor_asked_about(
     assert not ran.exists()
 
 
+@pytest.mark.heavy
 def test_a_folder_that_is_saved_anew_stays_the_same_space(tmp_path: Path) -> None:
     """Releases of transformers differ in which of a configuration's usual values they write down."""
     from transformers import AutoModel
@@ -372,6 +376,7 @@ def test_a_damaged_folder_is_an_error_and_no_traceback(case: str, bert: Path, tm
     assert "--weights" not in str(caught.value)
 
 
+@pytest.mark.heavy
 def test_no_more_tokens_are_taken_than_there_are_positions_for(bert: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny"
     shutil.copytree(bert, path)

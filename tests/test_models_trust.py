@@ -111,6 +111,7 @@ def test_a_space_is_the_same_from_any_weights_format_and_in_any_store(
     assert str(tmp_path) not in json.dumps(documents.to_json(again))
 
 
+@pytest.mark.heavy
 def test_preprocessing_and_weights_are_part_of_the_space(resnet: tuple[Layout, ModelCard]) -> None:
     first = vision_original(tiny_vision("resnet"), "resnet")
     layout, cards = resnet[0], [resnet[1]]
@@ -256,6 +257,7 @@ def test_canaries_are_checked_again_only_when_something_changed(
     assert len(runs) == 1
 
 
+@pytest.mark.heavy
 def test_the_parity_gate_refuses_another_function_and_nan(resnet: tuple[Layout, ModelCard], tmp_path: Path) -> None:
     layout, card = resnet
     original = vision_original(tiny_vision("resnet"), "resnet")

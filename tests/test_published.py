@@ -61,6 +61,7 @@ def codes(w: World) -> dict[str, str]:
 
 
 class TestGc:
+    @pytest.mark.heavy
     def test_what_a_rollback_needs_stays_and_all_else_goes(self, w):
         before = bytes_of(w.store, "")
         planned = w.store.gc(dry_run=True, keep_versions=1, grace_hours=0)

@@ -55,6 +55,7 @@ def clean(w, *, but=MENTIONED):
     return store
 
 
+@pytest.mark.heavy
 def test_every_file_of_a_used_store_is_of_a_known_kind(first, tmp_path):
     w = copied(first, tmp_path)
     first_space, second_space = w.store.layout.storage.folders("features/texts")

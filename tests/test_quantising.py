@@ -137,6 +137,7 @@ def test_pixels_go_into_the_first_layer_unrounded(lite0):
     assert cosines(before, after).min() > 0.9999
 
 
+@pytest.mark.heavy
 def test_the_first_steps_of_a_transformer(model_store, minilm):
     card, content = minilm
     calibration = some_texts(model_store, card, [text for _, text in SENTENCES])

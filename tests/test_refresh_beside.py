@@ -58,6 +58,7 @@ def refused(w: World) -> str:
     return str(caught.value.context["result"].run_id)
 
 
+@pytest.mark.heavy
 def test_two_jobs_of_a_table_leave_each_other_alone(w):
     assert w.store.refresh(trains("other")).status == "published"
     assert (state(w).heads, state(w).index_version) == ({"texts-topic": 1, "other": 1}, 0)

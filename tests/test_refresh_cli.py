@@ -388,6 +388,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize(("stage", "signum", "code"), STAGES)
+@pytest.mark.heavy
 def test_a_signal_ends_each_stage_soon_and_the_next_run_goes_on(
     world: Path, stage: str, signum: int, code: int
 ) -> None:
@@ -424,6 +425,7 @@ def test_a_signal_ends_each_stage_soon_and_the_next_run_goes_on(
     assert published(world)[0] == 0
 
 
+@pytest.mark.heavy
 def test_of_two_at_once_the_second_ends_with_6(world: Path) -> None:
     write_notes(world, 40, words="word " * 150)
     with begun(world) as first:

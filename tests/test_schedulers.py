@@ -62,6 +62,7 @@ def test_the_crontab_is_one() -> None:
         assert not re.search(r"(?<!\\)%", command), "cron makes a line break of it"
 
 
+@pytest.mark.heavy
 def test_the_commands_of_the_crontab_run(model_store: Path, tmp_path: Path) -> None:
     world = noted(model_store, tmp_path / "srv")
     (world / "photos.toml").write_text((world / "notes.toml").read_text())

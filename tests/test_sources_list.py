@@ -223,6 +223,7 @@ def test_another_process_takes_shards_of_a_run_over_a_list(
     assert done.stdout.strip() == "[(5, 0), (5, 0), (2, 0)]", done.stderr
 
 
+@pytest.mark.heavy
 def test_the_command_line_reads_a_list(model_store: Path, photos: Path, tmp_path: Path) -> None:
     fresh(model_store, tmp_path)
 

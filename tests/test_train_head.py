@@ -474,6 +474,7 @@ def test_another_task_under_the_same_name_is_told(store: Store, tmp_path: Path) 
     assert "version 1 (it predicted other classes" in done.out
 
 
+@pytest.mark.heavy
 def test_multilabel(store: Store) -> None:
     x, _ = blobs(300, dim=8)
     names = ["big", "red", "round"]
