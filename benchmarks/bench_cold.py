@@ -47,8 +47,10 @@ def process(arguments: list[str]) -> tuple[float, float]:
 
 
 def table_of(store: featstore.Store, folder: Path, count: int) -> str:
-    """Numbered texts as a table with an index; returns the index's kind."""
+    """Numbered texts as a table with an index, unless it is there; returns the index's kind."""
     source = folder / "texts.jsonl"
+    if source.exists():
+        return store.index("texts").kind
     rows = (
         {"id": f"{at:07d}", "text": f"row {at} of shop {at % 97}", "label": f"shop {at % 97}"} for at in range(count)
     )
@@ -65,13 +67,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few texts, two rounds, nothing is written")
     parser.add_argument("--rounds", type=int, default=9, help="at least 7 for figures to be quoted")
     parser.add_argument("--items", type=int, default=20_000, help="of the table that is searched")
+    parser.add_argument("--keep", type=Path, help="a folder whose store is made once and used again")
     options = parser.parse_args()
     count = 1_000 if options.quick else options.items
     usual = options.items == parser.get_default("items")
     rounds = rounds_of(options.quick, options.rounds)
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "store"
-        kind = table_of(featstore.open(path), Path(name), count)
+        folder = Path(name) if options.keep is None else options.keep
+        path = folder / "store"
+        kind = table_of(featstore.open(path), folder, count)
         cli, at = ["-m", "featstore.cli"], ["--store", str(path)]
         ways = {
             "search NAME --text": [*cli, "search", "texts", "--text", "row 5 of a shop", *at],

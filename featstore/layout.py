@@ -77,6 +77,10 @@ class Layout:
         """Packs of thumbnails or text beginnings, one file a shard, keyed by content hash inside."""
         return f"previews/{name}/{file}" if file else f"previews/{name}"
 
+    def preview_places(self, name: str) -> str:
+        """In which pack each preview lies; losing it costs a look through all of them."""
+        return f"cache/{name}/previews.parquet"
+
     def published(self, name: str) -> str:
         return f"published/{name}.json"
 

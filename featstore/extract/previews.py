@@ -42,9 +42,11 @@ def find(layout: Layout, name: str, contents: Iterable[str]) -> dict[str, bytes]
     """The previews of some contents; those without one are absent."""
     import numpy as np
 
+    from featstore.extract import preview_places
+
     wanted = np.array(sorted({content.encode() for content in contents}), "S64")
     found: dict[str, bytes] = {}
-    for path in _packs(layout, name) if len(wanted) else ():
+    for path in preview_places.likely(layout, name, _packs(layout, name), wanted) if len(wanted) else ():
         # The hashes alone are a hundredth of a pack; they are in order.
         there = frames.digests(layout.storage, path, "content_sha256")
         places = np.searchsorted(there, wanted)

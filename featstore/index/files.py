@@ -128,7 +128,7 @@ def read_ids(layout: Layout, card: IndexCard, columns: list[str]) -> tuple[pa.Ta
 
         column = pc.fill_null(column, -1)  # type: ignore[arg-type]
     rows = np.asarray(column, np.int64)
-    live = rows[rows >= 0]
+    live = rows if rows.min(initial=0) >= 0 else rows[rows >= 0]
     if len(rows) != card.items + card.tombstones or len(live) != card.items or sum(card.files.values()) != card.items:
         raise damage(card, f"{IDS} and {CARD} do not count the same items")
     seen = np.zeros(card.items, np.bool_)

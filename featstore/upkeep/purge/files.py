@@ -125,6 +125,7 @@ def previews(layout: Layout, name: str, contents: Collection[str], *, dry_run: b
         count += here
         if not here or dry_run:
             continue
+        layout.storage.delete(layout.preview_places(name))
         kept = frames.read(layout.storage, path).filter(pc.invert(named))
         if kept.num_rows:
             frames.write(layout.storage, path, kept)
