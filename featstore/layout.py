@@ -79,7 +79,7 @@ class Layout:
 
     def preview_places(self, name: str) -> str:
         """In which pack each preview lies; losing it costs a look through all of them."""
-        return f"cache/{name}/previews.parquet"
+        return f"cache/{name}/previews.places"
 
     def published(self, name: str) -> str:
         return f"published/{name}.json"

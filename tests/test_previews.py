@@ -89,15 +89,20 @@ def test_packs_that_come_change_or_go_are_seen(many: Layout) -> None:
     assert previews.find(many, "table", late) == late
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"\0" * 5000])
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"[1]\n", b'{"count": 0, "crc32": 0, "packs": [1]}\n', b"\0" * 5000])
 def test_a_note_that_is_lost_or_damaged_costs_a_look_and_nothing_else(many: Layout, content: bytes) -> None:
     assert previews.find(many, "table", wanted("7/7")) == wanted("7/7")
     many.storage.write(many.preview_places("table"), content)
     assert previews.find(many, "table", wanted("7/7", "8/8")) == wanted("7/7", "8/8")
     many.storage.delete(many.preview_places("table"))
     assert previews.find(many, "table", wanted("7/7")) == wanted("7/7")
-    strange = pa.table({"start": [1], "pack": ["x"]})
-    frames.write(many.storage, many.preview_places("table"), strange)
+    whole = bytearray(many.storage.read(many.preview_places("table")))
+    for at in (5, len(whole) // 2, len(whole) - 1):
+        whole[at] ^= 0x40
+        many.storage.write(many.preview_places("table"), bytes(whole))
+        assert previews.find(many, "table", wanted("7/7")) == wanted("7/7")
+        whole[at] ^= 0x40
+    many.storage.write(many.preview_places("table"), bytes(whole[:-1]))
     assert previews.find(many, "table", wanted("7/7")) == wanted("7/7")
 
 
@@ -115,6 +120,6 @@ def test_a_store_that_cannot_be_written_to_answers(many: Layout, monkeypatch: py
     def refuse(*_: object) -> None:
         raise StorageError("the disk is full.")
 
-    monkeypatch.setattr(frames, "write", refuse)
+    monkeypatch.setattr(type(many.storage), "write", refuse)
     assert previews.find(many, "table", wanted("3/7")) == wanted("3/7")
     assert not many.storage.exists(many.preview_places("table"))

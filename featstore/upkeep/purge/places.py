@@ -43,7 +43,7 @@ PLACES = (
     Place("source", rf"sources/{_NAME}\.json", "document"),
     Place("checked files", r"cache/checked\.json", "document"),
     Place("scan", rf"cache/{_NAME}/(scan|next)-[^/]+\.parquet", "rows"),
-    Place("places of previews", rf"cache/{_NAME}/previews\.parquet", "rows"),
+    Place("places of previews", rf"cache/{_NAME}/previews\.places", "bytes"),
     Place("membership", rf"members/{_NAME}/{_SPACE}/[^/]+\.parquet", "rows"),
     Place("previews", rf"previews/{_NAME}/[^/]+\.parquet", "rows"),
     Place("published state", rf"published/{_NAME}\.json", "document"),
