@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 import threading
 from pathlib import Path
 
@@ -157,3 +160,32 @@ def test_reporters_count_from_many_threads(kind: type, capsys: pytest.CaptureFix
     if kind is progress.BarReporter:
         reporter.close()
     assert "a [bold]message[/]" in capsys.readouterr().err
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_is_the_same_on_a_terminal_and_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    headings, rows = ["rank", "名前", "text"], [(1, "猫の写真 é", "a b"), (20, "x\x1b[0m\n", "ü" * 40), (300, "", None)]
+    shown = []
+    for out in (_Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setenv("COLUMNS", "200")
+        console.grid(headings, rows, right=["rank"])
+        shown.append([re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in out.getvalue().splitlines()])
+    assert shown[0] == shown[1]
+    assert shown[1][1] == "   1  猫の写真 é  a b"
+    assert "x\\x1b[0m\\n" in shown[1][2]
+
+
+def test_a_terminal_folds_and_a_pipe_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = []
+    for out in (_Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", out)
+        console.grid(["a", "b"], [("x" * 100, "y" * 100)])
+        lines.append(out.getvalue().splitlines())
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in lines[0]) <= 40
+    assert [line.split() for line in lines[1]] == [["a", "b"], ["x" * 100, "y" * 100]]

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["complain", "count", "emit", "emit_line", "facts", "grid", "line", "plain", "size"]
 
-# stdout that is no terminal has no width: nothing may be cut or folded there.
-_ENDLESS = 100_000
-
 
 def emit_line(result: DataclassInstance) -> None:
     """Prints one record as JSON on one line of stdout, for a scheduler that takes the last line."""
@@ -47,13 +44,17 @@ def plain(text: str) -> str:
 
 
 def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Prints a table.
+    """Prints a table: on a terminal folded to its width, elsewhere a row a line.
 
     Args:
         headings: Of the columns.
         rows: Their cells, shown by ``str`` and never cut.
         right: The headings of the columns that are numbers.
     """
+    (_folded if sys.stdout.isatty() else _rows)(headings, rows, right)
+
+
+def _folded(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -63,7 +64,22 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else _ENDLESS, highlight=False).print(table)
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+def _rows(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str]) -> None:
+    """What is no terminal has no width, and no colours: nothing is folded, and what draws them is not loaded."""
+    from rich.cells import cell_len
+
+    lines = [list(headings), *([plain(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        blanks = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+        padded = (
+            blank + cell if heading in right else cell + blank
+            for heading, cell, blank in zip(headings, cells, blanks, strict=True)
+        )
+        line("  ".join(padded).rstrip())
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
