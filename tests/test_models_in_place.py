@@ -13,10 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import featstore
+from featstore.encode.opening import open_encoder
 from featstore.errors import IntegrityError
+from featstore.layout import Layout
 from featstore.models import graphs, kept, load_card, session, verified
 from featstore.models.in_place import ALIGNMENT, aligned, part
 from featstore.models.wire import MalformedError, fields
+from featstore.records import ModelCard
+from featstore.settings import ExtractSettings
 
 LARGE = 1 << 16
 
@@ -138,7 +142,7 @@ def test_the_vectors_are_the_same_to_the_bit(model_store: Path, name: str) -> No
     card = load_card(layout, space_id)
     content = verified.read(layout.storage, layout.model(space_id, "model.onnx"), card.onnx)
     assert all(at % ALIGNMENT == 0 for at in places(content).values())
-    from_file = kept.open_backbone(layout, card, device="cpu")
+    from_file = kept.open_backbone(layout, card, device="cpu", mapped=True)
     from_bytes = session.open_bytes(card, content, name="bytes", device="cpu")
     generator = np.random.default_rng(0)
     if card.image is not None:
@@ -165,7 +169,7 @@ card = load_card(layout, space_id)
 session.runtime()
 before = own()
 if sys.argv[2] == "file":
-    backbone = kept.open_backbone(layout, card, device="cpu")
+    backbone = kept.open_backbone(layout, card, device="cpu", mapped=True)
 else:
     content = verified.read(layout.storage, layout.model(space_id, "model.onnx"), card.onnx)
     backbone = session.open_bytes(card, content, name="bytes", device="cpu")
@@ -185,26 +189,46 @@ def test_only_what_is_rearranged_is_copied(model_store: Path) -> None:
     assert found["bytes"] > 1.4
 
 
-def test_a_file_that_is_replaced_is_still_the_one_that_was_verified(model_store: Path, tmp_path: Path) -> None:
-    source = featstore.open(model_store).layout
+@pytest.fixture
+def own(model_store: Path, tmp_path: Path) -> tuple[Layout, ModelCard]:
+    """A copy of MiniLM that may be written to, and its card."""
+    source, layout = featstore.open(model_store).layout, featstore.open(tmp_path).layout
     (space_id,) = [each for each in source.storage.folders("models") if each.startswith("minilm")]
-    card = load_card(source, space_id)
-    store = featstore.open(tmp_path)
     for file in ("model.onnx", "tokenizer.json"):
-        store.layout.storage.write(
-            store.layout.model(space_id, file), source.storage.read(source.model(space_id, file))
-        )
-    backbone = kept.open_backbone(store.layout, card, device="cpu")
-    ids, mask = np.array([[101, 2000, 102]]), np.ones((1, 3), np.int64)
-    before = backbone.texts(ids, mask)
-    store.layout.storage.write(store.layout.model(space_id, "model.onnx"), bytes(card.onnx.bytes))
-    other = np.array([[101, 29000, 15000, 102]])  # words that no one has looked at yet
-    after = backbone.texts(other, np.ones_like(other))
-    np.testing.assert_array_equal(backbone.texts(ids, mask), before)
-    again = kept.open_backbone(source, card, device="cpu")
-    np.testing.assert_array_equal(again.texts(other, np.ones_like(other)), after)
-    with pytest.raises(IntegrityError, match="damaged"):
-        kept.open_backbone(store.layout, card, device="cpu")
-    store.layout.storage.write(store.layout.model(space_id, "model.onnx"), b"")
+        layout.storage.write(layout.model(space_id, file), source.storage.read(source.model(space_id, file)))
+    return layout, load_card(source, space_id)
+
+
+# The second has words that no one has looked at before.
+WORDS = np.array([[101, 2000, 102]]), np.array([[101, 29000, 15000, 102]])
+
+
+def test_a_file_that_is_replaced_is_still_the_one_that_was_verified(own: tuple[Layout, ModelCard]) -> None:
+    layout, card = own
+    path = layout.model(card.space_id, "model.onnx")
+    whole = layout.storage.read(path)
+    backbone = kept.open_backbone(layout, card, device="cpu", mapped=True)
+    before = backbone.texts(WORDS[0], np.ones_like(WORDS[0]))
+    layout.storage.write(path, bytes(card.onnx.bytes))
+    after = backbone.texts(WORDS[1], np.ones_like(WORDS[1]))
+    np.testing.assert_array_equal(backbone.texts(WORDS[0], np.ones_like(WORDS[0])), before)
+    for mapped in (True, False):
+        with pytest.raises(IntegrityError, match="damaged"):
+            kept.open_backbone(layout, card, device="cpu", mapped=mapped)
+    layout.storage.write(path, b"")
     with pytest.raises(IntegrityError, match="0 bytes"):
-        kept.open_backbone(store.layout, card, device="cpu")
+        kept.open_backbone(layout, card, device="cpu", mapped=True)
+    layout.storage.write(path, whole)
+    again = kept.open_backbone(layout, card, device="cpu", mapped=True)
+    np.testing.assert_array_equal(again.texts(WORDS[1], np.ones_like(WORDS[1])), after)
+
+
+def test_what_is_stored_does_not_come_from_a_file_that_others_write_over(own: tuple[Layout, ModelCard]) -> None:
+    layout, card = own
+    expected = kept.open_backbone(layout, card, device="cpu").texts(WORDS[1], np.ones_like(WORDS[1]))
+    encoder = open_encoder(layout, card, ExtractSettings(source=".", model="minilm", workers=1))
+    with layout.storage.local(layout.model(card.space_id, "model.onnx")).open("r+b") as file:
+        file.write(bytes(card.onnx.bytes))
+        file.truncate(1000)
+    found = encoder.backbone.texts(WORDS[1], np.ones_like(WORDS[1]))
+    np.testing.assert_array_equal(found, expected)

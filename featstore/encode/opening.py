@@ -82,7 +82,9 @@ class Opening:
             self._found = error
 
 
-def open_encoder(layout: Layout, card: ModelCard, settings: ExtractSettings, *, tuned: bool = True) -> Encoder:
+def open_encoder(
+    layout: Layout, card: ModelCard, settings: ExtractSettings, *, tuned: bool = True, mapped: bool = False
+) -> Encoder:
     """Opens a model of the store for encoding.
 
     Every thread makes its own calls of a session that uses one thread inside: decoding and inference
@@ -94,6 +96,7 @@ def open_encoder(layout: Layout, card: ModelCard, settings: ExtractSettings, *, 
         settings: Device, backend, threads and batches.
         tuned: What is not said there is as ``models bench --keep`` chose it for this kind of machine; without, as it
             is by default.
+        mapped: Use the weights where they lie in the file; see ``models.open_backbone``.
 
     Raises:
         IntegrityError: A file is missing, damaged, or not what the card describes.
@@ -103,7 +106,7 @@ def open_encoder(layout: Layout, card: ModelCard, settings: ExtractSettings, *, 
         settings = tuning.applied(layout, card, settings)
     threads = settings.workers or available_cpus()
     backbone = models.open_backbone(
-        layout, card, device=settings.device, threads=1, backend=settings.backend, callers=threads
+        layout, card, device=settings.device, threads=1, backend=settings.backend, callers=threads, mapped=mapped
     )
     tokenizer = None
     if card.text is not None:

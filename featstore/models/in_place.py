@@ -2,6 +2,7 @@
 
 A session that is made from bytes copies every weight two or three times before it answers anything: most of the time
 and memory that opening takes. Given the weights as arrays over a mapped file it copies those alone that it rearranges.
+Queries are embedded so; what is stored is computed from a copy that nobody else can write to.
 
 Source: the numbers of the fields are those of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """

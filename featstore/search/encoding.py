@@ -75,7 +75,7 @@ class QueryEncoder:
             kept = self._opened.get((card.space_id, settings.device))
             if kept is None:
                 # What is fastest for thousands of items is not what starts soonest for one.
-                kept = open_encoder(self._layout, card, settings, tuned=False)
+                kept = open_encoder(self._layout, card, settings, tuned=False, mapped=True)
                 models.check_canaries(self._layout, card, kept.backbone)
                 self._opened[card.space_id, settings.device] = kept
             return kept
