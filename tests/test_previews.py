@@ -13,6 +13,7 @@ from featstore.errors import IntegrityError, StorageError
 from featstore.extract import previews
 from featstore.layout import Layout
 from featstore.storage import frames
+from featstore.upkeep.purge import files
 
 
 def digest(text: str) -> str:
@@ -123,3 +124,13 @@ def test_a_store_that_cannot_be_written_to_answers(many: Layout, monkeypatch: py
     monkeypatch.setattr(type(many.storage), "write", refuse)
     assert previews.find(many, "table", wanted("3/7")) == wanted("3/7")
     assert not many.storage.exists(many.preview_places("table"))
+
+
+def test_no_trace_of_a_purged_content_is_left_in_the_note(many: Layout) -> None:
+    gone = wanted("3/7")
+    assert previews.find(many, "table", gone) == gone
+    for dry_run in (True, False):
+        assert many.storage.exists(many.preview_places("table"))
+        assert files.previews(many, "table", list(gone), dry_run=dry_run) == 1
+    assert not many.storage.exists(many.preview_places("table"))
+    assert previews.find(many, "table", {**gone, **wanted("3/8")}) == wanted("3/8")

@@ -77,7 +77,7 @@ def test_every_file_of_a_used_store_is_of_a_known_kind(first, tmp_path):
     paths += [layout.migration_report("texts", file) for file in ("report.json", "report.html")]
     paths += [layout.crossing("a", "b", "card.json"), layout.bridge("a", "b", "map-1.safetensors"), layout.job("texts")]
     paths += [layout.open_run("texts", "a"), layout.receipt("r", 0), layout.head_lock("h"), layout.reference("k")]
-    paths += [layout.members("texts", "a", "file:///b")]
+    paths += [layout.members("texts", "a", "file:///b"), layout.preview_places("texts")]
     paths += [layout.finetune("texts", "k", file) for file in ("state.json", "report.html", "trained.safetensors")]
     assert [path for path in paths if places.of(path) is None] == []
     kinds = {places.of(path).place.kind for path in paths}
