@@ -59,7 +59,8 @@ def estimates(measure: Measure, groups: NDArray[np.int64], draws: int, seed: int
         draws: How many samples.
         seed: Of the drawing.
     """
-    values = {name: float(each[0]) for name, each in measure(np.ones((1, len(groups)))).items()}
+    with one_thread():
+        values = {name: float(each[0]) for name, each in measure(np.ones((1, len(groups)))).items()}
     _, at = np.unique(groups, return_inverse=True)
     count = int(at.max()) + 1
     if isinstance(measure, Summed):

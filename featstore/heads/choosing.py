@@ -64,10 +64,14 @@ def judged_rows(problem: Problem) -> NDArray[np.int64]:
 
 
 class Judge:
-    """What settings are chosen by: the mean loss of what was predicted, at the temperature that suits it best."""
+    """What settings are chosen by: the mean loss of what was predicted, at the temperature that suits it best.
+
+    Args:
+        problem: What is to be learnt.
+        rows: (m,) the items that settings are judged on.
+    """
 
     def __init__(self, problem: Problem, rows: NDArray[np.int64]) -> None:
-        """Args: the problem, and (m,) the items that settings are judged on."""
         weights = problem.weights(rows)
         self._weights = weights.mean(axis=1) if weights.ndim > 1 else weights
         self._task, self._truth, self._near = problem.task, problem.truth[rows], 1.0

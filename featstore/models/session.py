@@ -1,7 +1,8 @@
 """Running a backbone: the sole home of ONNX Runtime, and the door to the other runtime.
 
-What runs is the bytes that were hashed: a file is mapped or read once, compared with its card, looked through, and
-the session is made from that same memory.
+What runs is the bytes that were hashed: a file is read once, compared with its card, looked through, and the session
+is made from that same memory. A search has it mapped instead: there the runtime reads weights that it rearranges, such
+as a convolution's, from the file once more while it opens.
 """
 
 from __future__ import annotations
