@@ -26,7 +26,7 @@ help:
 	@echo 'make schemas      writes schemas/ anew'
 	@echo 'make bench        all benchmarks, two hours or more, ending in one table: benchmarks/results/speed.md'
 	@echo 'make bench-quick  whether anything has become slower than its peers say, about five minutes'
-	@echo 'make bench-search the search benchmark beside its peers, about a quarter of an hour'
+	@echo 'make bench-search the search benchmark beside its peers, about 25 minutes'
 	@echo 'make bench-peers  other programs that make embeddings, on the same files with the same weights'
 	@echo 'make bench-heads  the heads benchmark beside scikit-learn, about 10 minutes'
 	@echo 'make bench-finetune  fine-tuning beside frozen heads, and what its gates let through, about an hour'

@@ -60,6 +60,12 @@ name = "minilm"
 INDEX = "[index]\nrecall = 0.95\n"
 
 
+def described(number: int, seed: str) -> str:
+    """A product's description of 30 to 60 words."""
+    pick = random.Random(seed)
+    return f"Product {number}: " + " ".join(pick.choices(WORDS, k=pick.randint(30, 60)))
+
+
 class Nobody:
     """Is told of each item and does nothing."""
 
@@ -84,8 +90,7 @@ class Texts:
 
     def text(self, at: int) -> str:
         """The description of one product as it is now."""
-        pick = random.Random(f"{at}/{self.versions[at]}")
-        return f"Product {at}: " + " ".join(pick.choices(WORDS, k=pick.randint(30, 60)))
+        return described(at, f"{at}/{self.versions[at]}")
 
     def write(self) -> None:
         """Writes the file."""

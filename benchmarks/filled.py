@@ -26,23 +26,28 @@ Vectors = Callable[[int, int], NDArray[np.float32]]
 """From the first row and how many to vectors at unit length."""
 
 
-def fill(store: featstore.Store, name: str, source: Path, vectors: Vectors) -> FeatureTable:
+ROWS = SourceOptions(id_column="id", text_columns=("text",), label_column="label")
+
+
+def fill(
+    store: featstore.Store, name: str, source: Path, vectors: Vectors, options: SourceOptions = ROWS
+) -> FeatureTable:
     """A table of all items of a source under MiniLM, written by the functions that an extract uses.
 
     Args:
         store: Where to.
         name: The table's name.
-        source: The file, with the columns ``id``, ``text`` and ``label``.
+        source: A file with the columns ``id``, ``text`` and ``label``, or with other options whatever they say.
         vectors: What stands for their embeddings.
+        options: How the source is read.
     """
     card = models.ensure(store.layout, ModelRequest(model="minilm"))
-    options = SourceOptions(id_column="id", text_columns=("text",), label_column="label")
     opened = open_source(str(source), modality="text", options=options)
     items = opened.scan().items
     reader, contents = opened.reader(items), items["content_sha256"]
     table = FeatureTable.staging(store.layout, name, card.space_id, card.dim)
     now = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
-    rows = items.select(["item_id", "content_sha256", "label"])
+    rows = items.select([name for name in items.column_names if name in ("item_id", "content_sha256", "label")])
     rows = rows.append_column("created_ts", pa.repeat(now, rows.num_rows))
     rows = table.align(rows.append_column("run_id", pa.repeat("begin", rows.num_rows)))
     parts = []

@@ -37,7 +37,7 @@ class Peer(Protocol):
 class HnswLib:
     """M 16 and ef_construction 200, as its README has them."""
 
-    ladder = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    ladder = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds."""
@@ -58,7 +58,7 @@ class HnswLib:
 class USearch:
     """Its defaults: connectivity 16, expansion_add 128; float32."""
 
-    ladder = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    ladder = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds."""
@@ -79,7 +79,7 @@ class USearch:
 class LanceDb:
     """IVF_PQ with its defaults, and candidates re-ranked ten times over, as its guide says."""
 
-    ladder = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    ladder = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 64, 128, 256)
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds; the table is written before the clock starts."""
@@ -124,10 +124,29 @@ class LanceDb:
         return labels
 
 
+class Flat:
+    """FAISS's exact index as it is installed, which multiplies matrices from 128,000 values of queries on."""
+
+    ladder = (0,)
+
+    def build(self, vectors: np.ndarray, threads: int) -> str:
+        """Takes the vectors."""
+        import faiss
+
+        faiss.omp_set_num_threads(threads)
+        self.index = faiss.IndexFlatIP(vectors.shape[1])
+        self.index.add(vectors)
+        return "IndexFlatIP"
+
+    def search(self, queries: np.ndarray, setting: int) -> np.ndarray:
+        """Searches."""
+        return self.index.search(queries, K)[1]
+
+
 class AutoFaiss:
     """The index it chooses, given twice the vectors' memory; its own setting is kept where it is good enough."""
 
-    ladder = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048)
+    ladder = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048)
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds."""
@@ -161,7 +180,13 @@ class AutoFaiss:
         return self.index.search(queries, K)[1]
 
 
-PEERS: dict[str, type[Any]] = {"hnswlib": HnswLib, "usearch": USearch, "lancedb": LanceDb, "autofaiss": AutoFaiss}
+PEERS: dict[str, type[Any]] = {
+    "faiss, exact": Flat,
+    "hnswlib": HnswLib,
+    "usearch": USearch,
+    "lancedb": LanceDb,
+    "autofaiss": AutoFaiss,
+}
 
 
 def main() -> int:

@@ -25,6 +25,7 @@ from featstore.neighbours import (
     truth_of,
     tune,
 )
+from featstore.neighbours.vectors import unit_queries
 
 N, D, K = 6000, 32, 10
 # Every kind of index, and what those who know FAISS may ask for; the last one takes no filter of FAISS's.
@@ -251,6 +252,41 @@ def test_lists_that_hold_too_little_are_not_the_end(x):
     index = VectorIndex.build(x[:400], Recipe("custom", "IVF100,Flat"), threads=1)
     labels, _ = index.search(x[:50], 60, search={"nprobe": 1}, threads=1)
     assert (labels >= 0).all()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *FACTORIES])
+def test_what_one_search_was_asked_with_is_not_what_the_next_is(x, asked, kind):
+    index = VectorIndex.build(x, recipe_of(kind), threads=1)
+    ways = [(K, {"nprobe": 1, "efSearch": 8}), (K, {"nprobe": 16, "efSearch": 256}), (3, {}), (60, {"nprobe": 1})]
+    alone = [
+        index_of.search(asked, k, search=search, threads=1)
+        for k, search in ways
+        for index_of in [VectorIndex(index._index)]  # one that has been asked nothing yet
+    ]
+    for order in (range(4), (3, 1, 0, 2), (2, 2, 1, 1)):
+        for at in order:
+            k, search = ways[at]
+            labels, scores = index.search(asked, k, search=dict(search), threads=1)
+            assert (labels == alone[at][0]).all()
+            assert (scores == alone[at][1]).all()
+
+
+def test_settings_are_taken_as_they_are_when_asked(x, asked):
+    index = VectorIndex.build(x, recipe_of("hnsw"), threads=1)
+    search = {"efSearch": 512}
+    wide = index.search(asked, K, search=search, threads=1)[0]
+    search["efSearch"] = 10  # the same object with another value is another setting
+    narrow = index.search(asked, K, search=search, threads=1)[0]
+    assert (narrow == VectorIndex(index._index).search(asked, K, search={"efSearch": 10}, threads=1)[0]).all()
+    assert (wide != narrow).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_one_query_is_made_what_it_is_among_many(asked, dtype):
+    some = asked.astype(dtype)
+    many = unit_queries(some, D)
+    assert all((unit_queries(some[at : at + 1], D) == many[at]).all() for at in range(len(some)))
+    assert unit_queries(some[:1], D).dtype == np.float32
 
 
 def test_a_graph_gives_more_than_its_list_is_long(x, indexes):

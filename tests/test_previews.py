@@ -35,6 +35,8 @@ def test_each_content_has_its_own(layout: Layout) -> None:
     every = {digest(str(name)): f"text {name}".encode() for name in range(300)}
     assert previews.find(layout, "table", every) == every
     assert previews.known(layout, "table") == set(every)
+    assert previews.among(layout, "table", [*wanted, digest("300"), "", "ä"]) == set(wanted)
+    assert previews.among(layout, "other", wanted) == set()
 
 
 def test_what_has_none_is_absent(layout: Layout) -> None:
@@ -68,6 +70,7 @@ def wanted(*names: str) -> dict[str, bytes]:
 def test_of_many_packs_those_alone_are_read_that_may_hold_it(many: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     some = wanted("3/7", "3/8", "29/39", "0/0")
     assert previews.find(many, "table", some) == some
+    assert previews.among(many, "table", [*some, digest("none")]) == set(some)
     read: list[str] = []
     real = frames.digests
     monkeypatch.setattr(frames, "digests", lambda s, path, c: read.append(path) or real(s, path, c))

@@ -19,6 +19,7 @@ left        new, its content without a vector and not in the run's portion      
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -134,13 +135,11 @@ def make(
     """
     # Ids and hashes become numbers at once: all that follows then costs a few bytes an item, whatever the names.
     table = _Table.of(stored)
-    id_codes = _codes(items["item_id"], table.ids, rejected["item_id"])
-    sha_codes = _codes(
-        items["content_sha256"],
-        table.hashes,
-        pa.array([s.content_sha256 for s in staged], pa.string()),
-        rejected["content_sha256"],
-    )
+    left_over = pa.array([s.content_sha256 for s in staged], pa.string())
+    with ThreadPoolExecutor(1, thread_name_prefix="featstore-plan") as beside:
+        shas = beside.submit(_codes, items["content_sha256"], table.hashes, left_over, rejected["content_sha256"])
+        id_codes = _codes(items["item_id"], table.ids, rejected["item_id"])
+        sha_codes = shas.result()
     scan = pl.DataFrame({"at": pl.arange(items.num_rows, eager=True), "id": id_codes[0], "sha": sha_codes[0]})
     there = pl.DataFrame(
         {"stored_at": pl.arange(table.size, eager=True), "id": id_codes[1], "stored_sha": sha_codes[1]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from featstore.storage import frames
@@ -10,7 +10,7 @@ from featstore.storage import frames
 if TYPE_CHECKING:
     from featstore.layout import Layout
 
-__all__ = ["find", "keep", "known"]
+__all__ = ["among", "find", "keep", "known"]
 
 
 def keep(layout: Layout, name: str, pack: str, previews: dict[str, bytes]) -> None:
@@ -38,24 +38,35 @@ def known(layout: Layout, name: str) -> set[str]:
     return found
 
 
+def among(layout: Layout, name: str, contents: Iterable[str]) -> set[str]:
+    """Those of some content hashes that have a preview."""
+    return {content for _, held, _ in _places(layout, name, contents) for content in held}
+
+
 def find(layout: Layout, name: str, contents: Iterable[str]) -> dict[str, bytes]:
     """The previews of some contents; those without one are absent."""
+    found: dict[str, bytes] = {}
+    for path, held, places in _places(layout, name, contents):
+        kept = frames.read(layout.storage, path, ["preview"])["preview"]
+        previews = ((content, kept[place].as_py()) for content, place in zip(held, places, strict=True))
+        found.update((content, preview) for content, preview in previews if preview is not None)
+    return found
+
+
+def _places(layout: Layout, name: str, contents: Iterable[str]) -> Iterator[tuple[str, list[str], list[int]]]:
+    """The packs that hold some of the contents, which ones, and their rows there."""
     import numpy as np
 
     from featstore.extract import preview_places
 
     wanted = np.array(sorted({content.encode() for content in contents}), "S64")
-    found: dict[str, bytes] = {}
     for path in preview_places.likely(layout, name, _packs(layout, name), wanted) if len(wanted) else ():
         # The hashes alone are a hundredth of a pack; they are in order.
         there = frames.digests(layout.storage, path, "content_sha256")
         places = np.searchsorted(there, wanted)
         hits = np.flatnonzero(np.append(there, b"")[places] == wanted)
         if len(hits):
-            kept = frames.read(layout.storage, path, ["preview"])["preview"]
-            previews = ((wanted[hit].decode(), kept[int(places[hit])].as_py()) for hit in hits)
-            found.update((content, preview) for content, preview in previews if preview is not None)
-    return found
+            yield path, [wanted[hit].decode() for hit in hits], places[hits].tolist()
 
 
 def _packs(layout: Layout, name: str) -> list[str]:

@@ -55,7 +55,6 @@ class ShardContext:
     source: Source
     encoder: Encoder
     planned: Planned
-    previewed: set[str]
     reporter: Reporter
 
 
@@ -91,7 +90,6 @@ def open_run(
         source=open_items(layout, manifest.source, card, settings),
         encoder=encoder,
         planned=Planned(layout, run_id),
-        previewed=previews.known(layout, manifest.name) if settings.previews else set(),
         reporter=reporter or Reporter(),
     )
 
@@ -198,6 +196,9 @@ class _Collector:
         self.texts: dict[int, str] = {}
         self._contents = frames.strings(rows, "content_sha256")
         self._context = context
+        self._previewed: set[str] = set()
+        if context.settings.previews:
+            self._previewed = previews.among(context.layout, context.manifest.name, self._contents)
         self._lock = threading.Lock()
 
     def decoded(self, row: int, content: NDArray[np.uint8] | str) -> None:
@@ -205,7 +206,7 @@ class _Collector:
         if isinstance(content, str) and settings.keep_text:
             self.texts[row] = content
         sha = self._contents[row]
-        if settings.previews and sha not in self._context.previewed:
+        if settings.previews and sha not in self._previewed:
             small = of_text(content).encode() if isinstance(content, str) else of_image(content)
             with self._lock:
                 self.previews[sha] = small

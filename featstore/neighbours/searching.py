@@ -13,13 +13,21 @@ from featstore.neighbours.fast import exact
 from featstore.neighbours.library import library
 from featstore.neighbours.vectors import cosines
 
-__all__ = ["search"]
+__all__ = ["directly", "search"]
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 # Queries whose candidates are re-ranked at once.
 _QUERIES = 256
 _WIDER = 4
+
+
+def directly(index: Any, k: int, settings: dict[str, int]) -> Any | None:
+    """What FAISS is asked with where one call of it does: all vectors, those of the index; None for another kind."""
+    chosen = _complete(index, settings)
+    if not knobs.settable(index):
+        return None
+    return knobs.parameters(index, _as_many(chosen, k), None)
 
 
 def search(
@@ -34,8 +42,7 @@ def search(
     passing = index.ntotal if allowed is None else int(np.count_nonzero(allowed))
     if passing == index.ntotal:
         allowed = None
-    if any(name not in settings for name in knobs.settable(index)):
-        settings = {**knobs.defaults(index), **settings}
+    settings = _complete(index, settings)
     if vectors_at is None and passing >= k:
         return _candidates(index, asked, k, allowed, passing, settings)
     labels = np.full((len(asked), k), -1, np.int64)
@@ -74,8 +81,7 @@ def _candidates(
     if allowed is not None:
         for name in settable:
             wide[name] = -(-settings[name] * index.ntotal // passing)
-    if "efSearch" in settable:
-        wide["efSearch"] = max(wide["efSearch"], k)
+    wide = _as_many(wide, k)
     scores, labels = index.search(asked, k, params=knobs.parameters(index, wide, selector))
     if not labels.size or np.minimum.reduce(labels, axis=None) >= 0:
         return labels, scores
@@ -92,6 +98,18 @@ def _candidates(
         labels[short], scores[short] = _compared(index, asked[short], k, allowed)
     scores[labels < 0] = -np.inf
     return labels, scores
+
+
+def _complete(index: Any, settings: dict[str, int]) -> dict[str, int]:
+    """With what FAISS has where nothing is said."""
+    if all(name in settings for name in knobs.settable(index)):
+        return settings
+    return {**knobs.defaults(index), **settings}
+
+
+def _as_many(settings: dict[str, int], k: int) -> dict[str, int]:
+    """A walk's list holds what is asked for."""
+    return {**settings, "efSearch": max(settings["efSearch"], k)} if "efSearch" in settings else settings
 
 
 def _compared(index: Any, asked: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,15 @@ def unit_queries(queries: NDArray[Any], dim: int) -> NDArray[np.float32]:
             f"the queries' shape is {shape}; each needs {dim} values, as the vectors have.",
             hint="Encode them with the model of the table's space.",
         )
+    if len(found) == 1:  # beside a search of 0.1 ms each of numpy's calls shows
+        one = found[0].astype(np.float64)
+        square = float(one.dot(one))
+        if 0 < square < math.inf:
+            one /= math.sqrt(square)
+            return np.asarray(one[None], np.float32)
     exact = found.astype(np.float64)
     squares = np.vecdot(exact, exact)
-    # The plain reductions: beside a search of 0.1 ms the methods' own overhead shows.
-    if squares.size and np.minimum.reduce(squares) > 0 and np.maximum.reduce(squares) < np.inf:
+    if squares.size and squares.min() > 0 and squares.max() < np.inf:
         return np.asarray(exact / np.sqrt(squares)[:, None], np.float32)
     lengths = lengths_of(found, what="query")
     if len(lengths) and lengths.min() == 0:

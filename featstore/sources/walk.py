@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Listing", "beginnings", "escape", "list_folder", "unescape"]
 
+_NO_FILE = "it is a pipe, socket or device, not a regular file."
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
 
 
@@ -112,8 +113,12 @@ def list_folder(root: bytes, suffixes: frozenset[bytes]) -> Listing:
                         found.ignored["(hidden)"] += 1
                     elif entry.is_dir(follow_symlinks=False):
                         pending.append(folder + name + b"/")
+                    elif entry.is_symlink():
+                        _follow(entry, folder + name, suffixes, real_root, found)
+                    elif (suffix := _suffix(name)) not in suffixes:
+                        _ignore(found, suffix)
                     else:
-                        _sort_in(entry, folder + name, suffixes, real_root, found)
+                        _take(entry, folder + name, found)
         except OSError as error:
             item_id = escape(folder[:-1])
             message = f"the folder cannot be listed: {error.strerror or error}."
@@ -126,44 +131,45 @@ def list_folder(root: bytes, suffixes: frozenset[bytes]) -> Listing:
     return found
 
 
-def _sort_in(
-    entry: os.DirEntry[bytes], path: bytes, suffixes: frozenset[bytes], real_root: bytes, found: Listing
-) -> None:
-    name = entry.name
-    suffix = name.rpartition(b".")[2].lower() if b"." in name else b""
-    if entry.is_symlink():
-        if os.path.isdir(entry.path):  # entry.is_dir() raises where a link leads to itself
-            _refuse(
-                found,
-                path,
-                "symlink_to_folder",
-                "it is a symbolic link to a folder; links to folders are not followed.",
-            )
-            return
-        if suffix not in suffixes:
-            _ignore(found, suffix)
-            return
-        try:
-            stats = os.stat(entry.path)
-        except OSError as error:
-            _refuse(found, path, "broken_symlink", f"the symbolic link leads nowhere: {error.strerror or error}.")
-            return
-        if not os.path.realpath(entry.path).startswith(real_root):
-            _refuse(found, path, "outside_root", "the symbolic link leads out of the source's folder.")
-            return
-    elif suffix not in suffixes:
-        _ignore(found, suffix)
+def _suffix(name: bytes) -> bytes:
+    dot = name.rfind(b".")
+    return name[dot + 1 :].lower() if dot >= 0 else b""
+
+
+def _take(entry: os.DirEntry[bytes], path: bytes, found: Listing) -> None:
+    """Of a million entries nearly all come here, and each step of it shows."""
+    try:
+        stats = entry.stat(follow_symlinks=False)
+    except OSError as error:
+        _refuse(found, path, "unreadable", f"the file cannot be looked at: {error.strerror or error}.")
         return
-    else:
-        try:
-            stats = entry.stat(follow_symlinks=False)
-        except OSError as error:
-            _refuse(found, path, "unreadable", f"the file cannot be looked at: {error.strerror or error}.")
-            return
-    if stat.S_ISREG(stats.st_mode):
+    if S_ISREG(stats.st_mode):
         found.add(path, stats)
     else:
-        _refuse(found, path, "not_a_file", "it is a pipe, socket or device, not a regular file.")
+        _refuse(found, path, "not_a_file", _NO_FILE)
+
+
+def _follow(
+    entry: os.DirEntry[bytes], path: bytes, suffixes: frozenset[bytes], real_root: bytes, found: Listing
+) -> None:
+    if os.path.isdir(entry.path):  # entry.is_dir() raises where a link leads to itself
+        message = "it is a symbolic link to a folder; links to folders are not followed."
+        _refuse(found, path, "symlink_to_folder", message)
+        return
+    if (suffix := _suffix(entry.name)) not in suffixes:
+        _ignore(found, suffix)
+        return
+    try:
+        stats = os.stat(entry.path)
+    except OSError as error:
+        _refuse(found, path, "broken_symlink", f"the symbolic link leads nowhere: {error.strerror or error}.")
+        return
+    if not os.path.realpath(entry.path).startswith(real_root):
+        _refuse(found, path, "outside_root", "the symbolic link leads out of the source's folder.")
+    elif S_ISREG(stats.st_mode):
+        found.add(path, stats)
+    else:
+        _refuse(found, path, "not_a_file", _NO_FILE)
 
 
 def _ignore(found: Listing, suffix: bytes) -> None:
