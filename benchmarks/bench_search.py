@@ -6,9 +6,10 @@
 The vectors have the shape of real embeddings (search_data.py): 200,000 × 384 and 50,000 × 2,048. Every index is built
 once and its search tuned to recall@10 ≥ 0.95 on 500 queries, less what chance could have given (1.64 standard errors);
 recall and speed are of 1,000 others. Rounds are paired: each measures every way once, one query at a time and all at
-once, after a pause in which the threads of the last one go to sleep. featstore's index is the first that
-``neighbours.recipes`` names; its exact search is beside numpy's, a matrix product and a partition.
-``search_peers.py`` says how the others are built; PYTHON is that of an environment with search-peers.txt in it.
+once, after a pause in which the threads of the last one go to sleep. Every index has a process of its own, ours as
+well; the first of featstore is the first that ``neighbours.recipes`` names. Its exact search is in one process with
+numpy's, a matrix product and a partition. ``search_peers.py`` says how each is built; PYTHON is that of an
+environment with search-peers.txt in it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from search_data import image_like, text_like
 
 from featstore.machine import available_cpus
-from featstore.neighbours import VectorIndex, exact, recipes, truth_of, tune
+from featstore.neighbours import VectorIndex, exact, truth_of
 
 K, RECALL = 10, 0.95
 TUNING, ASKED, SINGLE, SOME = 500, 1000, 200, 100
@@ -55,7 +56,7 @@ class Way:
 
 
 class Worker:
-    """A peer in a process of its own."""
+    """An index in a process of its own, where nothing but its searches runs."""
 
     def __init__(self, python: str, name: str, folder: Path, threads: int) -> None:
         self.out = folder / f"{name}.npy"
@@ -123,43 +124,35 @@ def one_by_one(search: Callable[[NDArray[np.float32]], object], q: NDArray[np.fl
     return lambda: [search(q[at : at + 1]) for at in range(len(q))]
 
 
-def ours(
-    x: NDArray[np.float32], q: NDArray[np.float32], truth: NDArray[np.int64], kind: str | None, folder: Path
-) -> tuple[Way, VectorIndex]:
-    """An index of featstore, of a kind or the first that it would try: its file, opened as ``search`` opens it."""
-    recipe = recipes(*x.shape, kind=kind)[0]
-    start = time.perf_counter()
-    index = VectorIndex.build(x, recipe)
-    seconds = time.perf_counter() - start
-    path = folder / f"{recipe.kind}.faiss"
-    index.write(path)
-    index = VectorIndex.read(path)
-    search, _ = tune(index, recipe, x, q[:TUNING], truth[:TUNING], k=K, recall=RECALL)
-    at = None if index.holds_vectors else x.__getitem__
-
-    def run(asked: NDArray[np.float32]) -> NDArray[np.int64]:
-        return index.search(asked, K, search=search, vectors_at=at)[0]
-
-    rest = q[TUNING:]
-    setting = ", ".join(f"{name} {value}" for name, value in search.items())
-    recall = hits(run(rest), truth[TUNING:])
-    return Way(recipe.factory, seconds, setting, recall, lambda: run(rest), one_by_one(run, rest[:SINGLE])), index
+def ours(worker: Worker, truth: NDArray[np.int64], path: Path) -> tuple[Way, dict[str, int]]:
+    """An index of featstore, which it tunes itself and leaves in a file; and the settings of its search."""
+    built = worker.call(do="build")
+    np.save(path.with_suffix(".truth.npy"), truth[:TUNING])
+    tuned = worker.call(do="tune", path=str(path), truth=str(path.with_suffix(".truth.npy")), recall=RECALL)
+    chosen = {str(name): int(value) for name, value in tuned["chosen"].items()}
+    setting = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    return searched(worker, built, 0, setting, truth), chosen
 
 
 def peer(worker: Worker, truth: NDArray[np.int64]) -> Way:
-    """A peer, built and tuned as ours is."""
+    """A peer, built and tuned by the rule that featstore has."""
     built = worker.call(do="build")
-    last = TUNING + ASKED
     for setting in built["ladder"]:
         worker.search(setting, 0, TUNING, keep=True)
         found = shares(np.load(worker.out), truth[:TUNING])
         if found.mean() - 1.64 * found.std() / len(found) ** 0.5 >= RECALL:
             break
+    return searched(worker, built, setting, str(setting), truth)
+
+
+def searched(worker: Worker, built: dict[str, Any], setting: int, said: str, truth: NDArray[np.int64]) -> Way:
+    """What a process has built, searched with one setting: its recall, and its searches."""
+    last = TUNING + ASKED
     worker.search(setting, TUNING, last, keep=True)
     return Way(
         built["what"],
         built["seconds"],
-        str(setting),
+        said,
         hits(np.load(worker.out), truth[TUNING:]),
         lambda: worker.search(setting, TUNING, last),
         lambda: worker.search(setting, TUNING, TUNING + SINGLE, one=True),
@@ -183,14 +176,13 @@ def seconds_of(way: Callable[[], object]) -> Callable[[], float]:
 
 
 def compared(
-    title: str, x: NDArray[np.float32], q: NDArray[np.float32], python: str | None, kind: str | None, rounds: int
+    title: str, x: NDArray[np.float32], q: NDArray[np.float32], python: str | None, rounds: int, *, quick: bool
 ) -> tuple[list[str], list[Row]]:
     """One data set: every way, filters, and additions; and what the table of all benchmarks takes from it."""
     print(f"{title}: exact neighbours", file=sys.stderr)
     truth = truth_of(q, x, K)
     rest = q[TUNING:]
     ways: dict[str, Way] = {}
-    workers: list[Worker] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "x.npy", x)
@@ -215,8 +207,12 @@ def compared(
             one_by_one(flat, rest[:SINGLE]),
             lambda: flat(rest[:SOME]),
         )
-        ways["featstore, index"], index = ours(x, q, truth, kind, folder)
-        ways["featstore, ivf"], _ = ours(x, q, truth, "ivf", folder)
+        # So few vectors as a look takes would be searched exactly.
+        own = Worker(sys.executable, "featstore, hnsw" if quick else "featstore", folder, available_cpus())
+        ways["featstore, index"], search = ours(own, truth, folder / "index.faiss")
+        index = VectorIndex.read(folder / "index.faiss")
+        workers = [own, Worker(sys.executable, "featstore, ivf", folder, available_cpus())]
+        ways["featstore, ivf"], _ = ours(workers[1], truth, folder / "ivf.faiss")
         for other in (FLAT, "hnswlib", "usearch", "lancedb", "autofaiss") if python else ():
             print(f"{title}: {other}", file=sys.stderr)
             workers.append(Worker(python or "", other, folder, available_cpus()))
@@ -242,8 +238,6 @@ def compared(
             )
         lines += ["", f"| exact, {SOME} queries at once | queries/s | × numpy |", "|---|---:|---:|"]
         lines += [f"| {way} | {SOME / median(some[way]):,.0f} | {ratio(some[base], some[way])} |" for way in exactly]
-        setting = dict(part.rsplit(" ", 1) for part in ways["featstore, index"].setting.split(", ") if part)
-        search = {key: int(value) for key, value in setting.items()}
         flatly, others = "featstore, exact", [way for way in ways if not way.startswith(("featstore", "numpy"))]
         rows = [
             Row(
@@ -352,9 +346,7 @@ def main() -> int:
     sets = (("texts", text_like, 200_000), ("photographs", image_like, 50_000))
     for title, make, n in sets:
         x, q = make(options.data, n // part, TUNING + ASKED)
-        # So few vectors as a look takes would be searched exactly.
-        kind = "hnsw" if options.quick else None
-        found = compared(f"{len(x):,} × {x.shape[1]:,}, {title}", x, q, options.peers, kind, rounds)
+        found = compared(f"{len(x):,} × {x.shape[1]:,}, {title}", x, q, options.peers, rounds, quick=options.quick)
         lines, rows = lines + found[0], rows + found[1]
         del x
     if options.peers:

@@ -1,9 +1,10 @@
-"""One other search library, driven by bench_search.py line by line; runs in an environment of the peers' own.
+"""One search library, driven by bench_search.py line by line; others than featstore in an environment of their own.
 
     python search_peers.py NAME VECTORS.npy QUERIES.npy THREADS
 
-Each line on standard input is a call ``{"do": "build" | "search", …}``; each line of the answer has ``seconds``.
-Settings are each library's own defaults or its documentation's; what is tuned is the search alone.
+Each line on standard input is a call ``{"do": "build" | "tune" | "search", …}``; each line of the answer has
+``seconds``. Settings are each library's own defaults or its documentation's; what is tuned is the search alone: for
+the others by the driver, which tries what is in ``ladder``, for featstore by its own ``tune``.
 """
 
 from __future__ import annotations
@@ -147,6 +148,7 @@ class AutoFaiss:
     """The index it chooses, given twice the vectors' memory; its own setting is kept where it is good enough."""
 
     ladder = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048)
+    set: int | None = None
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds."""
@@ -171,13 +173,56 @@ class AutoFaiss:
         return str((about or {}).get("index_key", type(self.index).__name__))
 
     def search(self, queries: np.ndarray, setting: int) -> np.ndarray:
-        """Searches with efSearch or nprobe."""
-        import faiss
+        """Searches with efSearch or nprobe, which is set where it was another."""
+        if setting != self.set:
+            import faiss
 
-        space = faiss.ParameterSpace()
-        inner = faiss.extract_index_ivf(self.index) if "IVF" in type(self.index).__name__ else None
-        space.set_index_parameter(self.index, "nprobe" if inner is not None else "efSearch", setting)
+            knob = "nprobe" if "IVF" in type(self.index).__name__ else "efSearch"
+            faiss.ParameterSpace().set_index_parameter(self.index, knob, setting)
+            self.set = setting
         return self.index.search(queries, K)[1]
+
+
+class Featstore:
+    """The index that featstore would make first, or the first of a kind; its file, opened as ``search`` opens it."""
+
+    kind: str | None = None
+    ladder = (0,)
+
+    def build(self, vectors: np.ndarray, threads: int) -> str:
+        """Builds."""
+        from featstore.neighbours import VectorIndex, recipes
+
+        self.vectors, self.threads = vectors, threads
+        self.recipe = recipes(*vectors.shape, kind=self.kind)[0]
+        self.index = VectorIndex.build(vectors, self.recipe)
+        return str(self.recipe.factory)
+
+    def tune(self, path: str, queries: np.ndarray, truth: np.ndarray, recall: float) -> dict[str, int]:
+        """Writes the file, opens it, and chooses the search settings for a recall."""
+        from featstore.neighbours import VectorIndex, tune
+
+        self.index.write(Path(path))
+        self.index = VectorIndex.read(Path(path))
+        self.chosen, _ = tune(self.index, self.recipe, self.vectors, queries, truth, k=K, recall=recall)
+        self.vectors_at = None if self.index.holds_vectors else self.vectors.__getitem__
+        return self.chosen
+
+    def search(self, queries: np.ndarray, setting: int) -> np.ndarray:
+        """Searches with what was chosen."""
+        return self.index.search(queries, K, search=self.chosen, vectors_at=self.vectors_at, threads=self.threads)[0]
+
+
+class FeatstoreHnsw(Featstore):
+    """A graph, however few the vectors."""
+
+    kind = "hnsw"
+
+
+class FeatstoreIvf(Featstore):
+    """Lists of neighbouring vectors."""
+
+    kind = "ivf"
 
 
 PEERS: dict[str, type[Any]] = {
@@ -186,6 +231,9 @@ PEERS: dict[str, type[Any]] = {
     "usearch": USearch,
     "lancedb": LanceDb,
     "autofaiss": AutoFaiss,
+    "featstore": Featstore,
+    "featstore, hnsw": FeatstoreHnsw,
+    "featstore, ivf": FeatstoreIvf,
 }
 
 
@@ -205,6 +253,9 @@ def main() -> int:
             if hasattr(peer, "finish"):
                 start = time.perf_counter()
                 peer.finish()
+        elif call["do"] == "tune":
+            truth = np.load(call["truth"])
+            answer["chosen"] = peer.tune(call["path"], queries[: len(truth)], truth, call["recall"])
         elif call["one"]:
             for at in range(call["first"], call["last"]):
                 peer.search(queries[at : at + 1], call["setting"])

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,9 +78,19 @@ def _commands(block: str) -> list[tuple[str, list[str]]]:
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    """What it printed; where it hangs, the test fails with the stacks of its threads."""
+    environment = {**environment, "PYTHONFAULTHANDLER": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGABRT)
+            out, err = process.communicate()
+    assert process.returncode == 0, f"{command[-1]}\n{out}{err}"
+    return out
 
 
 def _shape(text: str) -> str:

@@ -38,6 +38,7 @@ from featstore.upkeep import publications
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from featstore.layout import Layout
     from featstore.tables import FeatureTable
@@ -205,13 +206,15 @@ def _sample(layout: Layout, table: FeatureTable, count: int) -> tuple[list[str],
     cache, before = layout.scan_cache(table.name, source_key(source, settings)), None
     if source.kind == "list" and layout.storage.exists(cache):
         before = frames.read(layout.storage, cache)  # what came on standard input is known from there alone
-    items = _evenly(_unchanged(source.scan(previous=before, rehash=True).items, table.rows()), count)
-    if not items.num_rows:
+    scanned, stored_rows = source.scan(previous=before, rehash=True).items, table.rows()
+    seen, places = _evenly(scanned, stored_rows, count)
+    if not len(seen):
         return [], []
-    reader = source.reader(items.drop_columns(["_file", "_row"]))
+    items, where = scanned.take(seen), stored_rows.select(["_file", "_row"]).take(places)
+    reader = source.reader(items)
     encoder = open_encoder(layout, card, settings)
     encoded = encoder.encode(reader.read, items.num_rows, _Nobody())
-    stored = table.vectors(frames.strings(items, "_file"), np.asarray(items["_row"]))
+    stored = table.vectors(frames.strings(where, "_file"), np.asarray(where["_row"]))
     made = encoded.vectors
     lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(stored, axis=1)
     cosines = (made * stored).sum(axis=1) / np.where(lengths > 0, lengths, 1)
@@ -221,14 +224,21 @@ def _sample(layout: Layout, table: FeatureTable, count: int) -> tuple[list[str],
     return frames.strings(items, "item_id"), cosines.tolist()
 
 
-def _unchanged(scanned: pa.Table, stored: pa.Table) -> pa.Table:
-    places = stored.select(["item_id", "content_sha256", "_file", "_row"])
-    return scanned.join(places, keys=["item_id", "content_sha256"], join_type="inner").sort_by("content_sha256")
+def _evenly(scanned: pa.Table, stored: pa.Table, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of items that are as they were stored, spread evenly over their contents: in the scan and in the table.
 
+    By polars and not by ``pyarrow.Table.join``, whose engine has hung at random before.
 
-def _evenly(items: pa.Table, count: int) -> pa.Table:
-    at = np.unique(np.linspace(0, items.num_rows - 1, min(count, items.num_rows)).astype(np.int64))
-    return items.take(at) if items.num_rows else items
+    Source: https://github.com/apache/arrow/issues/39582
+    """
+    import polars as pl
+
+    keys = ["item_id", "content_sha256"]
+    sides = [{name: pl.Series(name, rows[name]) for name in keys} for rows in (scanned, stored)]
+    now, then = (pl.DataFrame(side).with_row_index(name) for side, name in zip(sides, ("seen", "place"), strict=True))
+    same = now.join(then, on=keys).sort("content_sha256", "item_id")
+    at = np.unique(np.linspace(0, same.height - 1, min(count, same.height)).astype(np.int64))
+    return same["seen"].to_numpy()[at].astype(np.int64), same["place"].to_numpy()[at].astype(np.int64)
 
 
 class _Nobody(Observer):
