@@ -4,9 +4,10 @@
     python benchmarks/bench_texts.py --quick    # a look
 
 The texts are the paragraphs of the descriptions of the installed Python packages, of all lengths, cut at 256
-tokens by both. featstore's time is all of ``store.extract`` from a JSONL file, session and commit included; the
-peer's is ``encode`` of a list in memory with its model loaded; its batch size is the fastest of four on the first
-400 texts. All vectors are compared at the end.
+tokens by both. featstore's time is all of ``store.extract`` from a JSONL file, session and commit included: as it is
+installed, and in a store where ``models bench --keep`` has measured this machine. The peer's is ``encode`` of a list
+in memory with its model loaded; its batch size is the fastest of four on the first 400 texts. All vectors are compared
+at the end.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ import numpy as np
 import torch
 from bounds import text_bound
 from measure import Row, machine, median, paired, ratio, ratios, rounds_of, write
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from threadpoolctl import threadpool_limits
 
 import featstore
+from featstore.tables import FeatureTable
 
 
 def paragraphs(count: int) -> list[str]:
@@ -89,6 +92,7 @@ _MACS_PER_TOKEN = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
 # What the gate of a quantised model judges on, and the name of its way.
 _JUDGED = 1_000
 _SMALL = "featstore, int8"
+_TUNED = "featstore, tuned"
 
 
 def matmul_rate() -> float:
@@ -101,6 +105,12 @@ def matmul_rate() -> float:
             left @ left
             seconds.append(time.perf_counter() - start)
     return 2 * 2048**3 / median(seconds) / 1e9
+
+
+def nearness(table: FeatureTable, reference: NDArray[np.float32]) -> float:
+    """The smallest cosine of a table's vectors with the peer's, both of unit length."""
+    ids, vectors = table.matrix()
+    return float((vectors * reference[np.asarray(ids, dtype=np.int64)]).sum(axis=1).min())
 
 
 def main() -> int:
@@ -132,6 +142,12 @@ def main() -> int:
         ways = {"featstore": ours(store, source, count), best: peer(model, texts, batch, out)}
         ways["featstore"]()
         done = store.runs(limit=1)[0].result
+        # The same in a store that has measured this machine first, as the peer's batch was measured.
+        tuned = featstore.open(scratch / "tuned")
+        print("  featstore models bench", file=sys.stderr)
+        chosen = next(way for way in tuned.bench_model("minilm", source, id_column="id", keep=True).lines if way.best)
+        ways[_TUNED] = ours(tuned, source, count)
+        ways[_TUNED]()
         small = None
         if count >= _JUDGED * 5 // 4:  # so many that the gate judges on a thousand others than it calibrates on
             print("  quantising", file=sys.stderr)
@@ -144,9 +160,7 @@ def main() -> int:
         work = 2 * _MACS_PER_TOKEN * done.tokens / 1e9
         bound = matmul_rate()
         bare = text_bound(store, store.table("run0").space_id, texts)
-        ids, vectors = store.table("run0").matrix()
-        reference = np.load(out)[np.asarray(ids, dtype=np.int64)]
-        worst = float((vectors * reference).sum(axis=1).min())
+        worst = min(nearness(table, np.load(out)) for table in (store.table("run0"), tuned.table("run0")))
     lines = [
         "# Texts to a committed table",
         "",
@@ -165,6 +179,9 @@ def main() -> int:
         f"Tokenising and inference alone, on all cores: {bare / median(seconds['featstore']):.0%} of featstore's time.",
         "",
         f"Smallest cosine between the two ways' vectors: {worst:.6f}",
+        "",
+        f"Tuned is what `featstore models bench minilm --keep` chose here: {chosen.runtime}, {chosen.batch:,} padded "
+        "tokens a call.",
     ]
     rows = []
     if small is not None:
@@ -185,15 +202,25 @@ def main() -> int:
                 fidelity=fidelity,
             )
         )
-    row = Row(
-        work="MiniLM fp32, paragraphs from JSON lines to a committed table",
-        beside=best,
-        figures=ratios(seconds[best], seconds["featstore"]),
-        asked=2.6,
-        bound=bare / median(seconds["featstore"]),
-        fidelity=f"cosine ≥ {worst:.6f}",
-    )
-    write("texts", lines, keep=not options.quick, rows=[row, *rows])
+    work_done = "MiniLM fp32, paragraphs from JSON lines to a committed table"
+    own = [
+        Row(
+            work=work_done,
+            beside=best,
+            figures=ratios(seconds[best], seconds["featstore"]),
+            asked=2.3,
+            bound=bare / median(seconds["featstore"]),
+            fidelity=f"cosine ≥ {worst:.6f}",
+        ),
+        Row(
+            work=f"{work_done}, as `models bench --keep` chose ({chosen.runtime}, {chosen.batch:,} tokens a call)",
+            beside=best,
+            figures=ratios(seconds[best], seconds[_TUNED]),
+            asked=2.6,
+            fidelity=f"cosine ≥ {worst:.6f}",
+        ),
+    ]
+    write("texts", lines, keep=not options.quick, rows=[*own, *rows])
     return 0
 
 
