@@ -5,8 +5,8 @@
 
 The vectors have the shape of real embeddings (search_data.py): 200,000 × 384 and 50,000 × 2,048. Every index is built
 once and its search tuned to recall@10 ≥ 0.95 on 500 queries, less what chance could have given (1.64 standard errors);
-recall and speed are of 1,000 others. Rounds are paired: each measures every way once, one query at a time and all at
-once, after a pause in which the threads of the last one go to sleep. Every index has a process of its own, ours as
+recall and speed are of 1,000 others. Rounds are paired: each measures every way once, all queries at once and 300 one
+at a time, after a pause in which the threads of the last one go to sleep. Every index has a process of its own, ours as
 well; the first of featstore is the first that ``neighbours.recipes`` names. Its exact search is in one process with
 numpy's, a matrix product and a partition. ``search_peers.py`` says how each is built; PYTHON is that of an
 environment with search-peers.txt in it.
@@ -35,7 +35,7 @@ from featstore.machine import available_cpus
 from featstore.neighbours import VectorIndex, exact, truth_of
 
 K, RECALL = 10, 0.95
-TUNING, ASKED, SINGLE, SOME = 500, 1000, 200, 100
+TUNING, ASKED, SINGLE, SOME = 500, 1000, 300, 100
 PAUSE = 0.2
 SHARES = (1.0, 0.01, 0.0001)
 HERE = Path(__file__).parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -48,16 +49,20 @@ class Row:
 
 
 def paired(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, round by round; each round begins with another way.
+    """Seconds of each way, round by round; each round has an order of its own, drawn anew but the same in each run.
+
+    What a way leaves behind in the processor's caches and in memory is paid by the next, which must not always be the
+    same one.
 
     Args:
         ways: Functions that do the work once and return its seconds.
         rounds: How often.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    order = list(ways.items())
+    order, drawn = list(ways.items()), random.Random(0)
     for number in range(rounds):
-        for name, way in order[number % len(order) :] + order[: number % len(order)]:
+        drawn.shuffle(order)
+        for name, way in order:
             seconds[name].append(way())
             print(f"  round {number + 1}/{rounds}  {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
     return seconds
