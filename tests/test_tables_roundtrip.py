@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -28,6 +30,23 @@ def test_matrix_gives_back_the_same_bytes(tmp_path):
         assert found.flags.c_contiguous
         assert found.flags.writeable
         assert ids.tolist() == raw_rows(1000)["item_id"].to_pylist()
+
+
+@pytest.fixture
+def few_open_files():
+    resource = pytest.importorskip("resource")  # not on Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 120, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_table_may_have_more_files_than_a_process_may_open(tmp_path, few_open_files):
+    _, table, x = filled(tmp_path, rows=600, parts=300)
+    for verify in (False, True):
+        ids, found = table.matrix(verify=verify)
+        assert found.tobytes() == x.tobytes()
+        assert ids.tolist() == raw_rows(600)["item_id"].to_pylist()
 
 
 def test_equal_input_gives_equal_bytes(tmp_path):

@@ -14,19 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featstore.errors import IntegrityError, NotFoundError, UsageError
+from featstore.errors import NotFoundError, UsageError
 from featstore.layout import Layout
 from featstore.storage import Stat, Storage, hashing
 from featstore.tables import checked, columns, evolution
 from featstore.tables.entries import LiveFile
 from featstore.tables.footer import DataFile, damaged, opening
+from featstore.tables.ids import Ids
 from featstore.tables.log import DeltaLog
 from featstore.tables.parts import PartFile
 from featstore.tables.picking import Verified
 from featstore.tables.vectors import THREADS, fill, gather
 from featstore.tables.writer import writing
 
-__all__ = ["Reader", "duplicates", "read_part"]
+__all__ = ["Reader", "read_part"]
+
+# A process may have few open files (256 on macOS), a table many thousands.
+_OPEN_AT_ONCE = 64
 
 
 @dataclass
@@ -82,49 +86,43 @@ class Reader:
 
     def matrix(self, *, verify: bool) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """As ``FeatureTable.matrix``."""
+        ids = Ids(sum(live.rows for live in self.files))
         with ThreadPoolExecutor(THREADS) as pool:
-            ids = pool.submit(self.ids)
-            vectors = self.load(self.files, verify=verify, pool=pool)
-            return ids.result(), vectors
+            vectors = self.load(self.files, verify=verify, pool=pool, ids=ids)
+        ids.check(self.layout, self.log.folder)
+        return ids.items, vectors
 
-    def ids(self) -> NDArray[np.object_]:
-        """The ids of all rows.
+    def load(
+        self,
+        files: Sequence[LiveFile],
+        *,
+        verify: bool,
+        pool: Executor | None = None,
+        ids: Ids | None = None,
+    ) -> NDArray[np.float32]:
+        """The vectors of some files, in their order; new or changed files are verified and remembered.
 
-        Raises:
-            IntegrityError: One occurs twice or is null.
+        ``ids`` takes the ids of the same files, read beside them; this needs a pool.
         """
-        column, marks = self._ids()
-        if column.null_count:
-            raise IntegrityError(f"{column.null_count} rows of {self._where()} have no item_id.")
-        # Once looked at, the same files cannot come to hold an id twice.
-        known = checked.distinct(self.layout, self.log.folder) == marks
-        if not known and _distinct(column) != len(column):
-            twice = duplicates(column)
-            raise IntegrityError(
-                f"{len(twice)} item_ids occur more than once in {self._where()}, the first is {twice[0]!r}.",
-                hint="Another program has written to the table; open an earlier version and extract again.",
-            )
-        if not known:
-            checked.remember(self.layout, {}, distinct=(self.log.folder, marks))
-        ids: NDArray[np.object_] = column.to_numpy().astype(object, copy=False)
-        return ids
-
-    def load(self, files: Sequence[LiveFile], *, verify: bool, pool: Executor | None = None) -> NDArray[np.float32]:
-        """The vectors of some files, in their order; new or changed files are verified and remembered."""
-        known = {} if verify else checked.recall(self.layout)
+        known = checked.recall(self.layout)
         out = np.empty((sum(live.rows for live in files), self.dim), np.float32)
         passed: dict[str, Stat] = {}
-        with ExitStack() as stack:
-            jobs, start = [], 0
-            for live in files:
-                file = stack.enter_context(self.opening(live))
-                path = self._path(live.path)
-                new = known.get(path) != file.stat
-                if new:
-                    passed[path] = file.stat
-                jobs.append((file, start, new))
-                start += live.rows
-            fill(out, jobs, pool)
+        start = 0
+        for first in range(0, len(files), _OPEN_AT_ONCE):
+            wave = files[first : first + _OPEN_AT_ONCE]
+            with ExitStack() as stack:
+                opened = [stack.enter_context(self.opening(live)) for live in wave]
+                reading = pool.submit(self._read_ids, wave, opened, ids) if pool and ids else None
+                jobs = []
+                for live, file in zip(wave, opened, strict=True):
+                    path = self._path(live.path)
+                    if known.get(path) != file.stat:
+                        passed[path] = file.stat
+                    jobs.append((file, start, verify or path in passed))
+                    start += live.rows
+                fill(out, jobs, pool)
+                if reading:
+                    reading.result()
         checked.remember(self.layout, passed)
         return out
 
@@ -240,36 +238,15 @@ class Reader:
                 return live
         raise NotFoundError(f"this version of {self._where()} has no file {name}.")
 
-    def _ids(self) -> tuple[pa.ChunkedArray[Any], str]:
-        """The column, and what the files were that it came from."""
-        chunks, marks = [], []
-        for live in self.files:
-            with self.opening(live) as file:
-                chunks += _read_rows(file, ["item_id"], self.schema)["item_id"].chunks
-                marks.append([live.path, file.stat.size, file.stat.mtime_ns, file.stat.inode, file.stat.ctime_ns])
-        return pa.chunked_array(chunks, pa.string()), hashing.of_json(marks)
+    def _read_ids(self, files: Sequence[LiveFile], opened: Sequence[DataFile], ids: Ids) -> None:
+        for live, file in zip(files, opened, strict=True):
+            ids.add(live.path, file.stat, _read_rows(file, ["item_id"], self.schema)["item_id"])
 
     def _path(self, name: str) -> str:
         return f"{self.log.folder}/{name}"
 
     def _where(self) -> Path:
         return self.layout.storage.local(self.log.folder)
-
-
-def _distinct(column: pa.ChunkedArray[Any]) -> int:
-    import polars as pl  # counts three times as fast as pyarrow
-
-    series = pl.from_arrow(column)
-    return series.n_unique() if isinstance(series, pl.Series) else 0
-
-
-def duplicates(column: pa.ChunkedArray[Any]) -> list[str]:
-    """The values that occur more than once."""
-    import pyarrow.compute as pc
-
-    counts = pc.value_counts(column)
-    twice = counts.filter(pc.greater(counts.field("counts"), pa.scalar(1)))
-    return [str(value) for value in twice.field("values").to_pylist()]
 
 
 def read_part(

@@ -11,9 +11,10 @@ from featstore.layout import Layout
 from featstore.records import OpenRun
 from featstore.storage import documents, hashing
 from featstore.tables.entries import LiveFile
+from featstore.tables.ids import duplicates
 from featstore.tables.log import DeltaLog
 from featstore.tables.parts import Cleaned, PartFile, Problem
-from featstore.tables.reading import Reader, duplicates
+from featstore.tables.reading import Reader
 
 if TYPE_CHECKING:
     from featstore.tables.table import FeatureTable
