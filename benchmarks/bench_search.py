@@ -322,7 +322,7 @@ def appended(x: NDArray[np.float32], index: VectorIndex, build: float, folder: P
         held.write(folder / "more.faiss")
 
     whole = build + timed(lambda: index.write(path))
-    times = [timed(append) for _ in range(min(rounds, 3))]
+    times = [timed(append) for _ in range(min(rounds, 7))]
     return [f"1 % appended: {median(times):.2f} s, {median(times) / whole:.1%} of a rebuild ({whole:.1f} s)."]
 
 

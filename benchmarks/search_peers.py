@@ -22,6 +22,9 @@ import numpy as np
 
 K = 10
 
+# How long the list of a graph's walk may be, in about the steps of featstore's own tuning.
+LISTS = (10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
+
 
 class Peer(Protocol):
     """A library: builds once, then searches with one setting."""
@@ -38,7 +41,7 @@ class Peer(Protocol):
 class HnswLib:
     """M 16 and ef_construction 200, as its README has them."""
 
-    ladder = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
+    ladder = LISTS
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds."""
@@ -59,7 +62,7 @@ class HnswLib:
 class USearch:
     """Its defaults: connectivity 16, expansion_add 128; float32."""
 
-    ladder = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
+    ladder = LISTS
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds."""
@@ -80,7 +83,7 @@ class USearch:
 class LanceDb:
     """IVF_PQ with its defaults, and candidates re-ranked ten times over, as its guide says."""
 
-    ladder = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 64, 128, 256)
+    ladder = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 64, 128, 256)
 
     def build(self, vectors: np.ndarray, threads: int) -> str:
         """Builds; the table is written before the clock starts."""
@@ -147,7 +150,7 @@ class Flat:
 class AutoFaiss:
     """The index it chooses, given twice the vectors' memory; its own setting is kept where it is good enough."""
 
-    ladder = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 2048)
+    ladder = (4, 8, *LISTS, 1024, 2048)
     set: int | None = None
 
     def build(self, vectors: np.ndarray, threads: int) -> str:

@@ -350,7 +350,7 @@ def test_what_was_asked_for_stays_until_something_else_is(world: World) -> None:
 
 def test_a_plan_changes_nothing(world: World) -> None:
     plan = index.plan(world.layout, world.features, IndexSettings(kind="hnsw"))
-    assert (plan.action, plan.kinds, plan.added) == ("built", ("HNSW32",), N)
+    assert (plan.action, plan.kinds, plan.added) == ("built", ("HNSW16_SQfp16",), N)
     assert not path(world, "").exists()
 
 

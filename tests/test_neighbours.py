@@ -29,7 +29,7 @@ from featstore.neighbours.vectors import unit_queries
 
 N, D, K = 6000, 32, 10
 # Every kind of index, and what those who know FAISS may ask for; the last one takes no filter of FAISS's.
-FACTORIES = ("PCA16,IVF32,SQ8", "IVF32,PQ16x4fs,RFlat", "IVF64_HNSW16,Flat", "SQ8", "HNSW16_SQ8", "PQ16x4")
+FACTORIES = ("PCA16,IVF32,SQ8", "IVF32,PQ16x4fs,RFlat", "IVF64_HNSW16,Flat", "SQ8", "HNSW32", "HNSW16_SQ8", "PQ16x4")
 
 
 def clustered(n: int, d: int = D, seed: int = 0) -> NDArray[np.float32]:
@@ -271,6 +271,16 @@ def test_what_one_search_was_asked_with_is_not_what_the_next_is(x, asked, kind):
             assert (scores == alone[at][1]).all()
 
 
+def test_scores_of_vectors_kept_to_16_bits_are_as_near_as_said(x, asked, indexes):
+    assert indexes["hnsw"].holds_vectors
+    assert not indexes["HNSW16_SQ8"].holds_vectors
+    labels, scores = indexes["hnsw"].search(asked, K, search={"efSearch": 64}, threads=1)
+    off = np.abs(scores - cosines(unit_queries(asked, D), x, labels))
+    assert 0 < off.max() < 2**-11
+    labels, scores = indexes["hnsw"].search(asked, K, search={"efSearch": 64}, threads=1, vectors_at=lambda at: x[at])
+    assert (scores == cosines(unit_queries(asked, D), x, labels)).all()
+
+
 def test_settings_are_taken_as_they_are_when_asked(x, asked):
     index = VectorIndex.build(x, recipe_of("hnsw"), threads=1)
     search = {"efSearch": 512}
@@ -403,7 +413,7 @@ def test_a_mapped_index_stays_on_disk(tmp_path, kind):
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("RssAnon"))
 
     index = VectorIndex.build(
-        clustered(20_000, 128), Recipe("custom", "HNSW8" if kind == "hnsw" else "Flat"), threads=1
+        clustered(20_000, 128), Recipe("custom", "HNSW8_SQfp16" if kind == "hnsw" else "Flat"), threads=1
     )
     index.write(tmp_path / "i.faiss")
     before = own()
@@ -583,7 +593,8 @@ def test_a_graph_finds_all_there_are_even_where_no_link_leads():
         n = int(random.integers(20, 200))
         x = random.standard_normal((n, 8)).astype(np.float32)
         x[random.integers(0, n, n // 2)] = x[0]
-        index = VectorIndex.build(x, Recipe("hnsw", "HNSW32", {"efSearch": 16}), threads=1)
+        factory = "HNSW16_SQfp16" if seed % 2 else "HNSW32"
+        index = VectorIndex.build(x, Recipe("hnsw", factory, {"efSearch": 16}), threads=1)
         asked = random.standard_normal((4, 8)).astype(np.float32)
         for k, allowed in ((n, None), (5, np.arange(n) == n - 1), (7, random.random(n) < 0.3)):
             labels, scores = index.search(asked, k, allowed=allowed, search={"efSearch": 16})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.errors import IntegrityError
+from featstore.neighbours.knobs import holds_vectors
 from featstore.neighbours.library import library
 from featstore.storage import durable
 
@@ -43,16 +44,20 @@ def read(path: Path, *, mapped: bool, room: int = 0) -> Any:
 
 
 def _with_room(mapped: Any, room: int) -> Any | None:
-    """A copy in memory of a mapped graph over plain vectors, which can grow without another; None for other kinds.
+    """A copy in memory of a mapped graph over vectors, which can grow without another; None for other kinds.
 
     FAISS fills its array when it reads, and for the first vector that is added takes another one and copies all of it
     there, which takes longer than a small addition itself.
     """
     faiss = library()
-    if type(mapped) is not faiss.IndexHNSWFlat:
+    if type(mapped) is faiss.IndexHNSWFlat:
+        copy = faiss.IndexHNSWFlat(mapped.d, mapped.hnsw.nb_neighbors(1), mapped.metric_type)
+    elif type(mapped) is faiss.IndexHNSWSQ and holds_vectors(mapped):
+        half = faiss.ScalarQuantizer.QT_fp16
+        copy = faiss.IndexHNSWSQ(mapped.d, half, mapped.hnsw.nb_neighbors(1), mapped.metric_type)
+    else:
         return None
     source = faiss.downcast_index(mapped.storage)
-    copy = faiss.IndexHNSWFlat(mapped.d, mapped.hnsw.nb_neighbors(1), mapped.metric_type)
     copy.hnsw = mapped.hnsw
     links = faiss.Int32Vector()
     faiss.copy_array_to_vector(faiss.vector_to_array(mapped.hnsw.neighbors), links)

@@ -114,8 +114,10 @@ def defaults(index: Any) -> dict[str, int]:
 
 
 def holds_vectors(index: Any) -> bool:
-    """Whether the index compares by the vectors themselves, so that its scores are cosines."""
+    """Whether the index compares by the vectors themselves, to 16 bits at least, so that its scores are cosines."""
     faiss = library()
+    if isinstance(index, faiss.IndexHNSWSQ):
+        return bool(faiss.downcast_index(index.storage).sq.qtype == faiss.ScalarQuantizer.QT_fp16)
     return isinstance(index, faiss.IndexFlat | faiss.IndexIVFFlat | faiss.IndexHNSWFlat | faiss.IndexNSGFlat)
 
 

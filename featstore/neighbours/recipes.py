@@ -13,7 +13,9 @@ KINDS = ("flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq")
 
 # Up to this many values one query takes exact search some milliseconds.
 _SMALL = 8_000_000
-_LINKS = 32
+# A graph has that many links a vector, twice as many at its bottom, and keeps the vectors to 16 bits: what it finds is
+# the same, and a search waits for memory half as often. bench_search.py has it beside graphs of others.
+_LINKS = 16
 # Centroids need 39 vectors each to be trained well. Source: FAISS, ClusteringParameters.min_points_per_centroid.
 _PER_LIST = 39
 
@@ -79,7 +81,7 @@ def bytes_per_vector(recipe: Recipe, d: int) -> int:
     """About how many bytes a vector takes in an index of one of ``KINDS``; a custom one is known once it is built."""
     match recipe.kind:
         case "hnsw":
-            return 4 * d + 2 * _LINKS * 4 + 16
+            return 2 * d + 2 * _LINKS * 4 + 16
         case "ivf":
             return 4 * d + 8 + 4 * d // _PER_LIST
         case "ivf-sq8":
@@ -93,7 +95,7 @@ def _recipe(kind: str, n: int, d: int) -> Recipe:
     lists = max(2, min(int(4 * n**0.5), n // _PER_LIST))
     match kind:
         case "hnsw":
-            return Recipe(kind, f"HNSW{_LINKS}", {"efSearch": 64})
+            return Recipe(kind, f"HNSW{_LINKS}_SQfp16", {"efSearch": 64})
         case "ivf":
             return Recipe(kind, f"IVF{lists},Flat", {"nprobe": 16})
         case "ivf-sq8":

@@ -20,6 +20,8 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 # Queries whose candidates are re-ranked at once.
 _QUERIES = 256
 _WIDER = 4
+# Fewer queries than this are not worth decoding vectors for.
+_FEW_QUERIES = 16
 
 
 def directly(index: Any, k: int, settings: dict[str, int]) -> Any | None:
@@ -114,6 +116,13 @@ def _as_many(settings: dict[str, int], k: int) -> dict[str, int]:
 
 def _compared(index: Any, asked: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
     """Exact search among the vectors that a graph keeps."""
+    faiss = library()
+    storage = faiss.downcast_index(index.storage)
+    if len(asked) < _FEW_QUERIES and not isinstance(storage, faiss.IndexFlat):
+        # Decoded by FAISS's threads, vectors would then be multiplied by numpy's, which wait for those to go to sleep.
+        chosen = None if allowed is None else faiss.SearchParameters(sel=knobs.bitmap(allowed))
+        scores, labels = storage.search(asked, k, params=chosen)
+        return labels, np.where(labels < 0, np.float32(-np.inf), scores)
     among = np.arange(index.ntotal) if allowed is None else np.flatnonzero(allowed)
     places, scores = exact(asked, _held_at(index, among), k)
     return np.where(places < 0, -1, among[places]), scores
