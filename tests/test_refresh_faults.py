@@ -57,7 +57,7 @@ def new(first, old, tmp_path_factory):
 
 
 def said(store) -> dict[str, np.ndarray]:
-    """What the head says of each item. Rows come in the order of files, which two runs within a second have either way."""
+    """What the head says of each item: rows come in the order of files, and two runs within a second in either."""
     ids, x = store.table("texts").matrix()
     return dict(zip(ids, store.head("texts-topic").predict_proba(x), strict=True))
 
