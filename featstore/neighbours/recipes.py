@@ -13,8 +13,8 @@ KINDS = ("flat", "hnsw", "ivf", "ivf-sq8", "ivf-pq")
 
 # Up to this many values one query takes exact search some milliseconds.
 _SMALL = 8_000_000
-# A graph has that many links a vector, twice as many at its bottom, and keeps the vectors to 16 bits: what it finds is
-# the same, and a search waits for memory half as often. bench_search.py has it beside graphs of others.
+# A graph has that many links a vector, twice as many at its bottom, and keeps the vectors to 16 bits, since a search
+# mostly waits for memory. bench_search.py has it beside graphs of others.
 _LINKS = 16
 # Centroids need 39 vectors each to be trained well. Source: FAISS, ClusteringParameters.min_points_per_centroid.
 _PER_LIST = 39
